@@ -1,0 +1,178 @@
+"""The one decision: from what is on disk to what is true, what to take in and what to put out.
+
+`decide` is pure: no file, no clock, no lock. Whoever reconciles, the worker at a tap, the command line, the supervisor,
+decides by it (law 9), so the tests can drive it through every order of events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tapfs.bus.claims import Out
+from tapfs.bus.clock import seconds_of, timestamp
+from tapfs.bus.plan import Step
+from tapfs.bus.records import Claim, Run
+from tapfs.bus.requests import Request
+from tapfs.bus.states import FINAL, State, Want
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """When a step that nobody works on is published again.
+
+    Attributes:
+        first_delay_s: seconds after the first publishing; each further delay is twice the one before.
+        longest_delay_s: no delay is longer.
+        max_crashes: so many dead holders of one step in one epoch make it fail.
+    """
+
+    first_delay_s: float = 10.0
+    longest_delay_s: float = 60.0
+    max_crashes: int = 3
+
+    def delay_s(self, publishes: int) -> float:
+        """Seconds to wait after the `publishes`th publishing."""
+        return min(self.longest_delay_s, self.first_delay_s * 2.0 ** min(publishes - 1, 20))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is on disk.
+
+    Attributes:
+        run: `run.json`.
+        request: the request in force.
+        outs: the steps that are out.
+        frontier: the steps that may run now; none when all are committed.
+        is_at_tap: whether the workflow may stop before the frontier.
+    """
+
+    run: Run
+    request: Request
+    outs: tuple[Out, ...]
+    frontier: tuple[Step, ...]
+    is_at_tap: bool
+
+
+@dataclass(frozen=True)
+class PutOut:
+    """A step to put out and publish, with the claim to write first."""
+
+    step: Step
+    claim: Claim
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is true, and what to do to the files.
+
+    Attributes:
+        state: the state now.
+        run: `run.json` as it should be.
+        take_in: paths of claims to remove.
+        put_out: claims to write, then to publish once the lock is released.
+        worn_out: the claim of a step that took down too many workers; the operation fails with it.
+    """
+
+    state: State
+    run: Run
+    take_in: tuple[str, ...] = ()
+    put_out: tuple[PutOut, ...] = ()
+    worn_out: Out | None = None
+
+
+def decide(facts: Facts, now: float, recovery: Recovery, *, can_publish: bool) -> Decision:
+    """Decide what is true and what to do.
+
+    Args:
+        facts: what is on disk.
+        now: seconds since the epoch.
+        recovery: when to publish again.
+        can_publish: whether the caller can; if not, no step is put out.
+    """
+    run, want = facts.run, facts.request.want
+    unheld = tuple(out.path for out in facts.outs if not out.is_held)
+    is_busy = len(unheld) < len(facts.outs)
+    if run.outcome in FINAL:
+        return Decision(State(run.outcome), run, unheld)
+    if not facts.frontier and not is_busy:  # what ended before it could stop has succeeded, whatever is asked
+        return Decision(State.SUCCEEDED, replace(run, outcome=State.SUCCEEDED.value), unheld)
+    if run.outcome == State.PAUSED and want is Want.PAUSE:
+        return Decision(State.PAUSED, run, unheld)
+    if want is Want.CANCEL:
+        run = replace(run, want=Want.CANCEL.value, reason=facts.request.reason, asked_by=facts.request.by)
+        if not is_busy:
+            return Decision(State.CANCELLED, replace(run, outcome=State.CANCELLED.value), unheld)
+        return Decision(State.CANCELLING, run, unheld)
+    if run.outcome == State.PAUSED:
+        run = replace(run, outcome=None, epoch=run.epoch + 1, notice=None)
+    if want is Want.PAUSE and facts.is_at_tap:
+        if not is_busy:
+            return Decision(State.PAUSED, replace(run, outcome=State.PAUSED.value), unheld)
+        return Decision(State.PAUSING, run, unheld)
+    return _go_on(replace(facts, run=run), now, recovery, can_publish, is_busy)
+
+
+def _go_on(facts: Facts, now: float, recovery: Recovery, can_publish: bool, is_busy: bool) -> Decision:
+    """Decide for an operation that runs: put out what is not out, and what was lost."""
+    run = facts.run
+    outs = {out.path: out for out in facts.outs}
+    wanted = {step.path for step in facts.frontier}
+    stale = tuple(out.path for out in facts.outs if out.path not in wanted and not out.is_held)
+    put_out = []
+    for step in facts.frontier:
+        out = outs.get(step.path)
+        if out is not None and out.is_dead and out.claim is not None:
+            run = replace(run, interruptions=run.interruptions + 1)
+            if out.claim.epoch == run.epoch and out.claim.crashes + 1 >= recovery.max_crashes:
+                return Decision(State.FAILED, replace(run, outcome=State.FAILED.value), stale, worn_out=out)
+        claim = _claim_to_write(step, out, run.epoch, now, recovery)
+        if claim is not None:
+            put_out.append(PutOut(step, claim))
+    if not can_publish:
+        run, put_out = facts.run, []
+    state = _state_of_running(run, facts, put_out, is_busy)
+    return Decision(state, run, stale, tuple(put_out))
+
+
+def _state_of_running(run: Run, facts: Facts, put_out: list[PutOut], is_busy: bool) -> State:
+    if facts.request.want is Want.PAUSE:
+        return State.PAUSING
+    if is_busy:
+        return State.RUNNING
+    if run.started_at is None:
+        return State.QUEUED
+    claims = [one.claim for one in put_out] or [out.claim for out in facts.outs if out.claim is not None]
+    if any(claim.cause in ("crash", "interruption") or claim.holder is not None for claim in claims):
+        return State.INTERRUPTED
+    return State.RUNNING
+
+
+def _claim_to_write(step: Step, out: Out | None, epoch: int, now: float, recovery: Recovery) -> Claim | None:
+    """The claim with which a frontier step is to be published (again) now; None where it is not due."""
+    fresh = Claim(epoch=epoch, attempt=1, publishes=1, published_at=timestamp(now))
+    if out is None:
+        return replace(fresh, not_before=_due_at(step, now))
+    if out.is_held:
+        return None
+    claim = out.claim
+    if claim is None or claim.epoch != epoch:
+        return fresh
+    if out.is_dead:
+        return replace(
+            fresh, attempt=claim.attempt + 1, cause="crash", crashes=claim.crashes + 1, retries=claim.retries
+        )
+    published = seconds_of(claim.published_at) or 0.0
+    waits_from = max(published, seconds_of(claim.not_before) or 0.0)
+    # A clock that was set back must not keep a step from being published for ever.
+    is_due = claim.publishes == 0 or now >= waits_from + recovery.delay_s(claim.publishes) or now < published - 3600
+    return replace(claim, publishes=claim.publishes + 1, published_at=timestamp(now)) if is_due else None
+
+
+def _due_at(step: Step, now: float) -> str | None:
+    """When a step with a `countdown` or `eta` of Celery's may run; None for at once."""
+    countdown = step.options.get("countdown")
+    if countdown is not None:
+        return timestamp(now + float(countdown))
+    eta = step.options.get("eta")
+    return eta if isinstance(eta, str) else None

@@ -1,0 +1,244 @@
+"""Durable files: the only way in which tapfs writes.
+
+Invariant: a name never points at missing bytes. New content goes to a temporary file, is synced, gets its name by
+`rename(2)` or `link(2)`, and the folder is synced; after a power cut the old file or the new one is there, whole.
+Reading never hangs and never follows a link: people can put anything under any name.
+
+It does not promise that two writers take turns: that is what `locks` is for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import itertools
+import os
+import signal
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+#: Permissions of what tapfs makes, before the umask: the owner and the group, nobody else.
+FILE_MODE = 0o660
+DIR_MODE = 0o770
+
+#: Beginning of the name of a file that is still being written.
+TEMPORARY_PREFIX = ".tmp-"
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_serial = itertools.count()
+
+#: What tells one version of a file from another (inodes are reused at once, so the inode alone does not).
+Identity = tuple[int, int, int, int]
+
+
+class NotAFile(OSError):
+    """There is something under that name that tapfs does not read: a link, a folder, a device, or too many bytes."""
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """Return what tells this version of a file from any other."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def read_bytes(path: str | Path, limit: int) -> bytes:
+    """Read a regular file of at most `limit` bytes.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        NotAFile: a link, folder, FIFO, device, or a larger file is there.
+        OSError: it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotAFile(errno.ELOOP, "it is a symbolic link", str(path)) from None
+        if error.errno == errno.ENXIO:
+            raise NotAFile(errno.ENXIO, "it is not a regular file", str(path)) from None
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise NotAFile(errno.EISDIR, "it is a folder", str(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAFile(errno.EINVAL, "it is not a regular file", str(path))
+        content = b""
+        while len(content) <= limit:
+            block = os.read(descriptor, limit + 1 - len(content))
+            if not block:
+                return content
+            content += block
+        raise NotAFile(errno.EFBIG, f"it is larger than {limit:,} bytes", str(path))
+    finally:
+        os.close(descriptor)
+
+
+def exists(path: str | Path) -> bool:
+    """Say whether anything at all, also a dangling link, has that name."""
+    return os.path.lexists(path)
+
+
+def sync_dir(path: str | Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_temporary(folder: str | Path, content: bytes) -> str:
+    """Write `content`, synced, under a name that nobody else uses in `folder`; return its path."""
+    path = os.path.join(folder, f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_serial)}-{os.urandom(4).hex()}")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    try:
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(path)
+        raise
+    return path
+
+
+def replace(path: str | Path, content: bytes) -> None:
+    """Put `content` in the place of whatever has that name, durably. On an error the old file is unchanged."""
+    folder = os.path.dirname(path)
+    temporary = write_temporary(folder, content)
+    try:
+        os.rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_dir(folder)
+
+
+def create(path: str | Path, content: bytes) -> None:
+    """Give `content` that name, durably, if the name is free.
+
+    Raises:
+        FileExistsError: it is not; what is there is unchanged.
+    """
+    folder = os.path.dirname(path)
+    temporary = write_temporary(folder, content)
+    try:
+        os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
+    sync_dir(folder)
+
+
+def append_line(path: str | Path, line: bytes) -> None:
+    """Add one line at the end of a file, durably; a torn last line of a writer that died is closed first."""
+    is_new = not exists(path)
+    descriptor = os.open(
+        path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, FILE_MODE
+    )
+    try:
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        os.write(descriptor, (b"\n" if torn else b"") + line + b"\n")
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    if is_new:
+        sync_dir(os.path.dirname(path))
+
+
+def read_tail(path: str | Path, size: int) -> bytes:
+    """Return at most the last `size` bytes of a regular file; none if there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return b""
+        return os.pread(descriptor, size, max(0, status.st_size - size))
+    finally:
+        os.close(descriptor)
+
+
+def exchange(one: str | Path, other: str | Path) -> bool:
+    """Swap two names in one step (`renameat2(2)` with RENAME_EXCHANGE).
+
+    Returns:
+        False where the system or the file system cannot; then nothing was changed.
+
+    Raises:
+        FileNotFoundError: one of the two is not there; nothing was changed.
+    """
+    if _renameat2 is None:
+        return False
+    if _renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def _load_renameat2() -> ctypes._NamedFuncPointer | None:
+    """Find the C library's `renameat2`; None where there is none (glibc before 2.28, other systems)."""
+    try:
+        return ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return None
+
+
+_renameat2 = _load_renameat2()
+
+
+def make_dir(path: str | Path) -> bool:
+    """Make a folder, durably, if it is not there. Returns whether it was made."""
+    try:
+        os.mkdir(path, DIR_MODE)
+    except FileExistsError:
+        return False
+    sync_dir(os.path.dirname(os.path.abspath(path)))
+    return True
+
+
+def remove(path: str | Path) -> bool:
+    """Remove a file if it is there. Returns whether it was. Not synced: only for what reconcile removes again."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def has_writer(path: str | Path) -> bool | None:
+    """Say whether any process has that file open for writing; None where the system cannot tell.
+
+    A read lease can be had only while there is no writer (`fcntl(2)`, F_SETLEASE). It is given back at once; who opens
+    the file in that instant waits for it. The signal for that is set to one that is ignored by default: the default
+    SIGIO would end the process.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        # EWOULDBLOCK: another is looking in the same way, or a writer waits for it.
+        return True if error.errno == errno.EWOULDBLOCK else None
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return True if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK) else None
+    else:
+        return False
+    finally:
+        os.close(descriptor)

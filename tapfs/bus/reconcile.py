@@ -1,0 +1,320 @@
+"""Look at want and state, decide, act: one read-decide-write under the operation's lock.
+
+`settle` is the only writer of `run.json`, `result.json`, `state.json` and of transitions in the journal. It is
+idempotent, and right at whatever line a process dies, because of its order: what was asked is taken into `run.json`
+before the file that asked is acknowledged; an outcome stands in `run.json` before claims are taken in; a claim is on
+disk before its message is published (by the caller, after the lock); the view comes last and is only a view. Whoever
+settles next finds either nothing to do or the rest of the work.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from tapfs.bus import claims, files
+from tapfs.bus.clock import seconds_of, timestamp
+from tapfs.bus.decide import Decision, Facts, PutOut, decide
+from tapfs.bus.fields import near
+from tapfs.bus.folder import OperationFolder
+from tapfs.bus.layout import CANCEL, KNOWN, PAUSE
+from tapfs.bus.plan import Plan, Step
+from tapfs.bus.records import Failure, Run, StateView
+from tapfs.bus.requests import Request, markers, own, strongest
+from tapfs.bus.statefile import Displaced, Reading
+from tapfs.bus.states import ACTIVE, FINAL, State, Want, route
+from tapfs.errors import RecordInvalid, Refused
+
+#: Seconds between two writes of `state.json` while nothing but the step moves.
+VIEW_INTERVAL_S = 1.0
+#: Rounds after which a stream of edits is left to the next look.
+_MOST_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What came out.
+
+    Attributes:
+        state: the state now.
+        run: `run.json` as it is now.
+        put_out: the steps to publish, now that the lock can be released.
+        look_again: whether an edit is in the making, or a displaced file is still kept.
+    """
+
+    state: State
+    run: Run
+    put_out: tuple[PutOut, ...]
+    look_again: bool
+
+
+def settle(operation: OperationFolder, by: str, *, asked_by: str | None = None, can_publish: bool = True) -> Settled:
+    """Make the files say what is true, and what follows from it. The caller holds the operation's lock.
+
+    Args:
+        operation: the operation.
+        by: who reconciles, for the journal.
+        asked_by: who wrote the want that `state.json` holds now; None for a person with an editor.
+        can_publish: whether the caller will publish what is put out.
+    """
+    put_out: tuple[PutOut, ...] = ()
+    for _ in range(_MOST_ROUNDS):
+        reading = operation.state_file.read()
+        edits, pending = operation.state_file.displaced()
+        before = read_run(operation)
+        run, notes = _take_in(before, reading, edits, asked_by or "file:state.json")
+        plan = operation.plan()
+        decision, frontier, done = _decide(operation, plan, run, can_publish)
+        run = _timed(decision, operation.now())
+        run = _with_hints(operation, run, by)
+        _carry_out(operation, decision, before, run, plan, frontier)
+        put_out += decision.put_out
+        _write_history(operation, decision.state, run, by, notes)
+        set_aside = [operation.state_file.acknowledge(edit) for edit in edits]
+        view = _view(operation, plan, decision, run, frontier, done)
+        if _is_due(view, reading):
+            set_aside.append(operation.state_file.put(view, reading))
+        if any(set_aside):
+            _tell_of_rejected(operation, [name for name in set_aside if name], reading, edits)
+        elif not edits and not _is_due(view, operation.state_file.read(), only_now=True):
+            break
+    is_unsettled = not reading.is_settled
+    look_again = pending or is_unsettled or bool(operation.state_file.displaced()[1])
+    if decision.state in FINAL and not look_again:
+        operation.leave_active()
+    elif decision.state not in FINAL:
+        operation.join_active()
+    return Settled(decision.state, run, put_out, look_again)
+
+
+def read_run(operation: OperationFolder) -> Run:
+    """Read `run.json`; if it is gone or spoilt, set it aside and make it anew from what the other files say."""
+    try:
+        return Run.read(operation.layout.run)
+    except FileNotFoundError:
+        pass
+    except RecordInvalid:
+        number = 1
+        while files.exists(f"{operation.layout.run}.rejected-{number}"):
+            number += 1
+        operation.layout.run.rename(f"{operation.layout.run}.rejected-{number}")
+    return _rebuilt_run(operation)
+
+
+def _rebuilt_run(operation: OperationFolder) -> Run:
+    epoch, started_at = 0, None
+    for entry in operation.journal.entries():
+        epoch = max(epoch, entry.get("epoch") or 0)
+        if entry.get("to") == State.RUNNING and started_at is None:
+            started_at = entry.get("at")
+    last = operation.journal.last_state()
+    ended = last in FINAL or last is State.PAUSED
+    view = operation.state_file.read().view
+    run = Run(
+        epoch=max(epoch, 1) if ended else epoch + 1,
+        outcome=last if ended else None,
+        started_at=started_at,
+        want=view.want if view else Want.RUN,
+        reason=view.reason if view else None,
+        notice="run.json was lost or spoilt; it was made anew from the other files",
+    )
+    files.replace(operation.layout.run, run.encode())
+    return run
+
+
+def _take_in(run: Run, reading: Reading, edits: list[Displaced], asked_by: str) -> tuple[Run, list[tuple[str, str]]]:
+    """Accept what people have asked, oldest first. Returns the run, and (want, by) of each request for the journal."""
+    notes = []
+    for found in [*(edit.reading for edit in edits), reading]:
+        view = found.view
+        if view is None or (view.want, view.reason) == (run.want, run.reason):
+            continue
+        by = asked_by if found is reading else "file:state.json"
+        if run.outcome in FINAL:
+            run = replace(run, notice=f"it has already {_ended(run.outcome)}: 'want: {view.want}' changes nothing")
+        elif run.want == Want.CANCEL:
+            run = replace(run, notice=f"it is being cancelled, which 'want: {view.want}' cannot take back")
+        else:
+            run = replace(run, want=view.want, reason=view.reason, asked_by=by, notice=None)
+            notes.append((view.want, by))
+    return run, notes
+
+
+def _ended(outcome: str | None) -> str:
+    return {"cancelled": "been cancelled"}.get(outcome or "", outcome or "ended")
+
+
+def _decide(
+    operation: OperationFolder, plan: Plan, run: Run, can_publish: bool
+) -> tuple[Decision, tuple[Step, ...], int]:
+    done, frontier = operation.frontier(plan, run.epoch)
+    request = strongest([own(run), *markers(operation.control, operation.layout)])
+    is_at_tap = not frontier or plan.has_tap_before(frontier[0])
+    facts = Facts(run, request, tuple(claims.all_out(operation.layout)), frontier, is_at_tap)
+    decision = decide(facts, operation.now(), operation.recovery, can_publish=can_publish)
+    return decision, frontier, done
+
+
+def _timed(decision: Decision, now: float) -> Run:
+    """Keep the running time and the end up to date with the state."""
+    run, is_active = decision.run, decision.state in ACTIVE
+    if is_active and run.running_since is None:
+        run = replace(run, running_since=timestamp(now))
+    elif not is_active and run.running_since is not None:
+        since = seconds_of(run.running_since) or now
+        run = replace(run, running_s=round(run.running_s + max(0.0, now - since), 3), running_since=None)
+    if decision.state in FINAL:
+        return run if run.finished_at else replace(run, finished_at=timestamp(now))
+    return replace(run, finished_at=None)
+
+
+def _carry_out(
+    operation: OperationFolder, decision: Decision, before: Run, run: Run, plan: Plan, frontier: tuple[Step, ...]
+) -> None:
+    """Write the outcome, then take in and put out."""
+    layout = operation.layout
+    if decision.state is State.SUCCEEDED and before.outcome != State.SUCCEEDED:
+        result = operation.result_of(plan.steps[-1])
+        files.replace(layout.result, (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
+    if decision.worn_out is not None:
+        step = plan.step(decision.worn_out.path)
+        files.replace(layout.error, _worn_out(operation, decision, step).encode())
+    if run != before:
+        files.replace(layout.run, run.encode())
+    for path in decision.take_in:
+        claims.drop(layout, path)
+    for one in decision.put_out:
+        claims.put_out(layout, one.step.path, one.claim)
+    if decision.worn_out is not None:
+        claims.drop(layout, decision.worn_out.path)
+
+
+def _worn_out(operation: OperationFolder, decision: Decision, step: Step) -> Failure:
+    claim = decision.worn_out.claim if decision.worn_out else None
+    holder = claim.held_by if claim else None
+    worker = holder.worker if holder else None
+    crashes = claim.crashes + 1 if claim else 0
+    return Failure(
+        type="WorkerLost",
+        message=f"the step took down its worker {crashes} times; the last was {worker}",
+        step=step.label,
+        attempt=claim.attempt if claim else 0,
+        epoch=decision.run.epoch,
+        worker=worker,
+        failed_at=timestamp(operation.now()),
+    )
+
+
+def _write_history(operation: OperationFolder, state: State, run: Run, by: str, asked: list[tuple[str, str]]) -> None:
+    """Journal the requests taken in, and each transition passed through since the last line."""
+    journal, now = operation.journal, operation.now()
+    before = journal.last_state()
+    for want, asker in asked:
+        journal.append(now, "asked", asker, before, want=want, reason=run.reason, epoch=run.epoch)
+    if before is state:
+        return
+    request = _cause(operation, run, state)
+    for following in _hops(before, state):
+        details = {"from": before, "to": following, "reason": request.reason, "epoch": run.epoch}
+        journal.append(now, "state", request.by or by, following, **details)
+        before = following
+
+
+def _cause(operation: OperationFolder, run: Run, state: State) -> Request:
+    """Who or what is behind a transition: the request that is in force, where the state follows from one."""
+    request = strongest([own(run), *markers(operation.control, operation.layout)])
+    follows = state in (State.PAUSING, State.PAUSED) and request.want is Want.PAUSE
+    follows = follows or (state in (State.CANCELLING, State.CANCELLED) and request.want is Want.CANCEL)
+    return request if follows else replace(request, reason=None, by="")
+
+
+def _hops(before: State | None, state: State) -> tuple[State, ...]:
+    if before is None:
+        return (state,)
+    try:
+        return route(before, state)
+    except Refused:  # the history or run.json was written by somebody else; what is true now is still true
+        return (state,)
+
+
+def _with_hints(operation: OperationFolder, run: Run, by: str) -> Run:
+    """Mention once, in the journal, each file that looks like a misspelt request."""
+    fresh = [name for name, _ in strays(operation) if name not in run.hinted]
+    for name in fresh:
+        text = f"'{name}' asks for nothing{near(name, {PAUSE.lower(): 0, CANCEL.lower(): 0}).replace(chr(39), '')}"
+        operation.note("hint", by, message=text, file=name)
+    return replace(run, hinted=[*run.hinted, *fresh]) if fresh else run
+
+
+def strays(operation: OperationFolder) -> list[tuple[str, str]]:
+    """Return the files in the operation's folder that look like a misspelt marker, each with the marker meant."""
+    found = []
+    for path in operation.layout.folder.iterdir():
+        name = path.name
+        if name in KNOWN or name.startswith((".", "state.json", "run.json")):
+            continue
+        meant = near(name.partition(".")[0], {PAUSE.lower(): 0, CANCEL.lower(): 0, "stop": 0})
+        if meant:
+            found.append((name, CANCEL if "cancel" in meant else PAUSE))
+    return sorted(found)
+
+
+def _view(
+    operation: OperationFolder, plan: Plan, decision: Decision, run: Run, frontier: tuple[Step, ...], done: int
+) -> StateView:
+    step = frontier[0].label if frontier else None
+    return StateView(
+        want=run.want,
+        reason=run.reason,
+        state=decision.state,
+        step=step,
+        steps_done=done,
+        steps_total=len(plan.steps),
+        epoch=run.epoch,
+        message=_message(operation, run, decision.state),
+        updated_at=timestamp(operation.now()),
+    )
+
+
+def _message(operation: OperationFolder, run: Run, state: State) -> str | None:
+    """What a person should read: which marker holds it, what became of their edit, what keeps it from going on."""
+    parts = []
+    if state not in FINAL:
+        asked = markers(operation.control, operation.layout)
+        parts += [f"held by {marker.source}" + (f": {marker.reason}" if marker.reason else "") for marker in asked]
+        troubles = {out.path: out.claim.trouble for out in claims.all_out(operation.layout) if out.claim}
+        parts += [f"cannot publish step {path}: {text}; it is tried again" for path, text in troubles.items() if text]
+    elif state is State.FAILED:
+        with suppress(FileNotFoundError, RecordInvalid):
+            failure = Failure.read(operation.layout.error)
+            parts.append(f"{failure.step}: {failure.type}: {failure.message}"[:500])
+    if run.notice:
+        parts.append(run.notice)
+    return "; ".join(parts) or None
+
+
+def _is_due(view: StateView, reading: Reading, *, only_now: bool = False) -> bool:
+    """Whether the view must be written, given what is there; moving steps alone wait for their second."""
+    if not reading.is_settled:
+        return False
+    there = reading.view
+    if there is None:
+        return True
+    timeless = replace(view, updated_at=there.updated_at)
+    if timeless == there:
+        return False
+    unmoved = replace(timeless, step=there.step, steps_done=there.steps_done)
+    if unmoved != there:
+        return True
+    written = seconds_of(there.updated_at) or 0.0
+    return not only_now and abs((seconds_of(view.updated_at) or 0.0) - written) >= VIEW_INTERVAL_S
+
+
+def _tell_of_rejected(operation: OperationFolder, names: list[str], reading: Reading, edits: list[Displaced]) -> None:
+    """Say in the journal, and by `notice` in the next round's message, what was set aside and why."""
+    spoilt = [found for found in [*(edit.reading for edit in edits), reading] if found.view is None and found.faults]
+    faults = "; ".join(spoilt[-1].faults) if spoilt else "it was no valid state"
+    text = f"your edit was set aside as {names[-1]}: {faults}; nothing was changed"[:900]
+    operation.note("rejected", "file:state.json", message=text, files=names)
+    files.replace(operation.layout.run, replace(read_run(operation), notice=text).encode())

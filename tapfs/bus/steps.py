@@ -1,0 +1,204 @@
+"""What a worker does to a step: claim it, commit it, fail it, give it back.
+
+The law at each line: a step runs only under its claim; a commit is a create-if-absent under the operation's lock, after
+the claim was found to be still ours (law 3). Death before the commit frees the claim, and the step is published again
+with the next attempt; death after it leaves a committed step, and whoever settles next goes on from there. The message
+is published after the commit and outside the lock, and may be lost.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tapfs.bus import claims, files
+from tapfs.bus.claims import HeldClaim
+from tapfs.bus.clock import timestamp
+from tapfs.bus.decide import PutOut
+from tapfs.bus.doorbell import publish
+from tapfs.bus.fields import Json
+from tapfs.bus.folder import OperationFolder
+from tapfs.bus.reconcile import Settled, read_run, settle
+from tapfs.bus.records import LARGE, Checkpoint, Claim, Commit, Failure, Holder
+from tapfs.bus.requests import in_force
+from tapfs.bus.states import FINAL, State, Want
+from tapfs.errors import RecordInvalid
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A message with no effect, and why."""
+
+    reason: str
+
+
+def claim_step(operation: OperationFolder, path: str, epoch: int, attempt: int, worker: str) -> HeldClaim | Dropped:
+    """Take the right to run a step, as a message offers it.
+
+    Returns:
+        The claim, or why the message has no effect; a drop is in the journal.
+    """
+    with operation.locked():
+        reason = _why_not(operation, path, epoch, attempt)
+        if reason is None:
+            step = operation.plan().step(path)
+            claim = Claim.read(operation.layout.claim(path))
+            holder = Holder(worker, socket.gethostname(), os.getpid(), timestamp(operation.now()))
+            held = claims.take(operation.layout, step, claim, holder)
+            run = read_run(operation)
+            if run.started_at is None:
+                files.replace(operation.layout.run, replace(run, started_at=timestamp(operation.now())).encode())
+        else:
+            held = None
+            details = {"step": path, "epoch": epoch, "attempt": attempt, "reason": reason}
+            operation.note("dropped", **details)
+        settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)
+    publish(operation, settled.put_out)
+    return held if held is not None else Dropped(reason or "")
+
+
+def _why_not(operation: OperationFolder, path: str, epoch: int, attempt: int) -> str | None:
+    """Why a message for a step may not be followed; None when it may. Under the operation's lock."""
+    run = read_run(operation)
+    plan = operation.plan()
+    try:
+        step = plan.step(path)
+    except KeyError:
+        return f"the plan has no step {path}"
+    if operation.is_committed(step):
+        return "the step is already committed"
+    if run.outcome is not None:
+        return f"the operation is {run.outcome}"
+    if epoch != run.epoch:
+        return f"the message is of epoch {epoch}, the operation in epoch {run.epoch}"
+    found = {out.path: out for out in claims.all_out(operation.layout)}.get(path)
+    if found is None or found.claim is None:
+        return "the step is not out"
+    if found.is_held:
+        return f"the step is claimed by {found.claim.held_by.worker if found.claim.held_by else 'another'}"
+    if found.is_dead or found.claim.attempt != attempt:
+        return f"the message is of attempt {attempt}, the step at attempt {found.claim.attempt}"
+    request = in_force(operation.control, operation.layout)
+    if request.want is Want.CANCEL or (request.want is Want.PAUSE and plan.has_tap_before(step)):
+        return f"{request.source} asks to {request.want}"
+    return None
+
+
+def commit_step(operation: OperationFolder, held: HeldClaim, result: Json, started_at: str) -> Settled | Dropped:
+    """Record a step's result, once and for good, and publish what follows.
+
+    Returns:
+        What came out, or why the result does not count (the step was given to another, or is committed already).
+    """
+
+    def write() -> str | None:
+        now = timestamp(operation.now())
+        record = Commit(
+            result=result,
+            started_at=started_at,
+            finished_at=now,
+            worker=operation.actor,
+            epoch=held.claim.epoch,
+            attempt=held.claim.attempt,
+        )
+        target = operation.layout.commit(held.step)
+        os.makedirs(target.parent, exist_ok=True)
+        try:
+            files.create(target, record.encode())
+        except FileExistsError:
+            return "the step is already committed"
+        claims.drop(operation.layout, held.step.path)
+        files.remove(operation.layout.checkpoint(held.step))
+        return None
+
+    return _end(operation, held, write)
+
+
+def fail_step(operation: OperationFolder, held: HeldClaim, failure: Failure) -> Settled | Dropped:
+    """Record that a step raised for good: the operation has failed."""
+
+    def write() -> None:
+        run = read_run(operation)
+        files.replace(operation.layout.error, failure.encode())
+        if run.outcome not in FINAL:
+            files.replace(operation.layout.run, replace(run, outcome=State.FAILED.value).encode())
+        claims.drop(operation.layout, held.step.path)
+
+    return _end(operation, held, write)
+
+
+def release_step(operation: OperationFolder, held: HeldClaim) -> Settled | Dropped:
+    """Give a step back that stopped at a tap; it is uncommitted, and its checkpoint says how far it came."""
+    return _end(operation, held, lambda: claims.drop(operation.layout, held.step.path))
+
+
+def retry_step(operation: OperationFolder, held: HeldClaim, not_before: str | None, retries: int) -> Settled | Dropped:
+    """Put a step out again because its task asked for a retry; its message is published at once, with its time."""
+    again = replace(
+        held.claim,
+        attempt=held.claim.attempt + 1,
+        publishes=1,
+        published_at=timestamp(operation.now()),
+        cause="retry",
+        not_before=not_before,
+        retries=retries,
+        holder=None,
+    )
+    outcome = _end(operation, held, lambda: claims.put_out(operation.layout, held.step.path, again))
+    if isinstance(outcome, Settled) and outcome.run.outcome is None:
+        publish(operation, (PutOut(held.step, again),))
+    return outcome
+
+
+def _end(operation: OperationFolder, held: HeldClaim, write: Callable[[], str | None]) -> Settled | Dropped:
+    """Write the end of a step if it is still ours, let go of the claim, settle, and publish what follows.
+
+    `write` returns why it wrote nothing, or None.
+    """
+    with operation.locked():
+        reason = _why_not_ours(operation, held) or write()
+        held.release()
+        if reason is not None:
+            claim = held.claim
+            details = {"step": held.step.path, "epoch": claim.epoch, "attempt": claim.attempt, "reason": reason}
+            operation.note("dropped", **details)
+            return Dropped(reason)
+        settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)
+    publish(operation, settled.put_out)
+    return settled
+
+
+def _why_not_ours(operation: OperationFolder, held: HeldClaim) -> str | None:
+    """Why this process may not write about the step any more; None when it may. Under the operation's lock."""
+    if not held.is_ours():
+        return "the step was given to another while this worker had it"
+    run = read_run(operation)
+    if run.epoch != held.claim.epoch:
+        return f"the operation is in epoch {run.epoch}, the claim of epoch {held.claim.epoch}"
+    return None
+
+
+def write_checkpoint(operation: OperationFolder, held: HeldClaim, checkpoint: Checkpoint) -> bool:
+    """Save a running step's place; needs no lock, for only the holder writes it.
+
+    Returns:
+        Whether it was written; not when the step was given to another.
+    """
+    if not held.is_ours():
+        return False
+    target = operation.layout.checkpoint(held.step)
+    os.makedirs(target.parent, exist_ok=True)
+    files.replace(target, checkpoint.encode())
+    return True
+
+
+def read_checkpoint(operation: OperationFolder, held: HeldClaim) -> Checkpoint | None:
+    """The place where an earlier run of the step stopped; None for none. Raises `RecordInvalid` where it is spoilt."""
+    try:
+        return Checkpoint.read(operation.layout.checkpoint(held.step), LARGE)
+    except FileNotFoundError:
+        return None
+    except RecordInvalid as error:
+        raise RecordInvalid(error.path, error.faults, hint="move the file away to start the step anew") from None

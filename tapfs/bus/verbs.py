@@ -1,0 +1,212 @@
+"""The verbs: what a person or program asks of an operation, and the true answer.
+
+A verb is an edit of `state.json` made under the lock: the request is first in the file, then taken in like anybody's.
+So a verb that dies half-way has either asked or not, and never half. Every verb is idempotent and says whether it
+changed anything, and why not if not (law 7).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+
+from tapfs.bus import files
+from tapfs.bus.doorbell import publish
+from tapfs.bus.fields import Json
+from tapfs.bus.folder import OperationFolder
+from tapfs.bus.layout import CANCEL, PAUSE
+from tapfs.bus.reconcile import Settled, read_run, settle
+from tapfs.bus.records import LONGEST_REASON, Run, StateView
+from tapfs.bus.requests import markers
+from tapfs.bus.statefile import OPEN_SETTLE_S
+from tapfs.bus.states import FINAL, State, Want
+from tapfs.errors import Refused, TapfsError
+
+_POLL_S = 0.02
+_FINISHED = "finished operations do not change; 'tapfs list --active' shows those that can"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a verb answers.
+
+    Attributes:
+        operation_id: whose.
+        success: whether what was asked is so, or on its way.
+        changed: whether the verb changed anything.
+        state: the state after it.
+        message: what happened, for a person.
+    """
+
+    operation_id: str
+    success: bool
+    changed: bool
+    state: str
+    message: str
+
+    def document(self) -> dict[str, Json]:
+        """The answer as JSON."""
+        return asdict(self)
+
+
+def pause(operation: OperationFolder, reason: str | None = None) -> Answer:
+    """Ask the operation to stop at its next tap.
+
+    Raises:
+        Refused: it has ended or is being cancelled; nothing was changed.
+    """
+    before, settled = _ask(operation, Want.PAUSE, reason)
+    if before is settled.state and before is State.PAUSED:
+        held = _marker_names(operation)
+        return _answer(operation, settled, changed=False, message="already paused" + (f" by {held}" if held else ""))
+    if before is State.PAUSING:
+        return _answer(operation, settled, changed=False, message="already pausing")
+    message = "paused" if settled.state is State.PAUSED else "pausing: it stops at its next tap"
+    return _answer(operation, settled, changed=True, message=message)
+
+
+def cancel(operation: OperationFolder, reason: str | None = None) -> Answer:
+    """Ask the operation to stop for good at its next tap; at once when nothing runs.
+
+    Raises:
+        Refused: it has succeeded or failed; nothing was changed.
+    """
+    before, settled = _ask(operation, Want.CANCEL, reason)
+    if before in (State.CANCELLED, State.CANCELLING):
+        return _answer(operation, settled, changed=False, message=f"already {before}")
+    if settled.state in (State.CANCELLED, State.CANCELLING):
+        is_over = settled.state is State.CANCELLED
+        message = "cancelled" if is_over else "cancelling: it stops at its next tap"
+        return _answer(operation, settled, changed=True, message=message)
+    return _answer(operation, settled, changed=True, message=f"it has {settled.state}: its last step ended first")
+
+
+def resume(operation: OperationFolder, reason: str | None = None) -> Answer:
+    """Lift the operation's own holds: its `want` and its PAUSE; from an end that was no success, start a new epoch.
+
+    A hold of the whole bus stays; the answer names it.
+
+    Raises:
+        Refused: it is being cancelled; nothing was changed.
+    """
+    with operation.locked():
+        before = _settled_state(operation)
+        if before is State.SUCCEEDED:
+            return _plain_answer(operation, before, "it has already succeeded: there is nothing to resume")
+        if before is State.CANCELLING:
+            raise _refused(operation, before, "resume", "wait until it is cancelled, then resume it")
+        lifted = [marker for marker in (PAUSE, CANCEL) if _lift(operation, marker)]
+        run = read_run(operation)
+        if not lifted and run.want == Want.RUN and before not in FINAL:
+            held = _marker_names(operation)
+            return _plain_answer(operation, before, f"still held by {held}" if held else f"already {before}", not held)
+        _write_want(operation, Want.RUN, reason)
+        if before in FINAL:
+            _revive(operation, run, reason)
+        settled = _settle_asked(operation)
+    publish(operation, settled.put_out)
+    held = _marker_names(operation)
+    if held:
+        return _answer(operation, settled, changed=True, message=f"its own holds are lifted; still held by {held}")
+    return _answer(operation, settled, changed=True, message="it goes on")
+
+
+def _revive(operation: OperationFolder, run: Run, reason: str | None) -> None:
+    """Turn an operation that failed or was cancelled into a paused one, from which it goes on in a new epoch."""
+    if files.exists(operation.layout.error):
+        target = operation.layout.attic_file("error.json", run.epoch)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        operation.layout.error.rename(target)
+    revived = replace(
+        run, outcome=State.PAUSED.value, want=Want.RUN.value, reason=reason, asked_by=operation.actor, notice=None
+    )
+    files.replace(operation.layout.run, revived.encode())
+    operation.note("asked", want=Want.RUN, reason=reason, epoch=run.epoch)
+
+
+def _ask(operation: OperationFolder, want: Want, reason: str | None) -> tuple[State, Settled]:
+    """Write a want into `state.json` and settle. Returns the state before, and what came out."""
+    check_reason(reason)
+    with operation.locked():
+        before = _settled_state(operation)
+        if before in FINAL and not (want is Want.CANCEL and before is State.CANCELLED):
+            raise _refused(operation, before, want, _FINISHED)
+        if want is Want.PAUSE and before is State.CANCELLING:
+            raise _refused(operation, before, want, "a cancel is not taken back; afterwards, resume starts it again")
+        run = read_run(operation)
+        repeated = run.want == want or (before is State.PAUSED and want is Want.PAUSE)
+        if before not in FINAL and not (repeated and (reason is None or run.reason == reason)):
+            _write_want(operation, want, reason)
+        settled = _settle_asked(operation)
+    publish(operation, settled.put_out)
+    return before, settled
+
+
+def _settle_asked(operation: OperationFolder) -> Settled:
+    return settle(operation, operation.actor, asked_by=operation.actor, can_publish=operation.publisher is not None)
+
+
+def _settled_state(operation: OperationFolder) -> State:
+    """Bring the files in line first, so that a verb is judged by what is true. Nothing is put out yet."""
+    return settle(operation, operation.actor, can_publish=False).state
+
+
+def _write_want(operation: OperationFolder, want: Want, reason: str | None) -> None:
+    """Put the want into `state.json`, as an editor would; an edit in the making is let settle first."""
+    state_file = operation.state_file
+    deadline = time.monotonic() + OPEN_SETTLE_S + 1.0
+    reading = state_file.read()
+    while not reading.is_settled and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        reading = state_file.read()
+    view = reading.view or StateView(want=want)
+    state_file.put(replace(view, want=want.value, reason=reason), reading)
+
+
+def _lift(operation: OperationFolder, marker: str) -> bool:
+    """Take a marker of the operation away; raises where it cannot be."""
+    path = operation.layout.folder / marker
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise TapfsError(
+            f"cannot resume operation '{operation.id}': '{path}' cannot be removed: {error.strerror}",
+            hint="remove it yourself; nothing was changed",
+        ) from error
+    files.sync_dir(operation.layout.folder)
+    return True
+
+
+def _marker_names(operation: OperationFolder) -> str:
+    found = [
+        f"'{marker.source}'" + (f" ({marker.reason})" if marker.reason else "")
+        for marker in markers(operation.control, operation.layout)
+    ]
+    return ", ".join(found)
+
+
+def check_reason(reason: str | None) -> None:
+    """Raise `TapfsError` for a reason that is too long or holds control characters; before anything is written."""
+    if reason is None:
+        return
+    if len(reason) > LONGEST_REASON:
+        too_long = f"the reason has {len(reason):,} characters, more than {LONGEST_REASON:,}"
+        raise TapfsError(f"{too_long}; nothing was changed")
+    if any(not mark.isprintable() for mark in reason):
+        raise TapfsError("the reason holds control characters or line breaks; nothing was changed")
+
+
+def _refused(operation: OperationFolder, state: State, verb: str, hint: str) -> Refused:
+    ended = {State.CANCELLED: "been cancelled", State.CANCELLING: ""}.get(state, str(state))
+    why = f"it has already {ended}" if ended else "it is being cancelled (cancelling)"
+    return Refused(f"cannot {verb} operation '{operation.id}': {why}", hint=hint)
+
+
+def _answer(operation: OperationFolder, settled: Settled, *, changed: bool, message: str) -> Answer:
+    return Answer(operation.id, True, changed, settled.state.value, message)
+
+
+def _plain_answer(operation: OperationFolder, state: State, message: str, success: bool = True) -> Answer:
+    return Answer(operation.id, success, False, state.value, message)
