@@ -233,9 +233,7 @@ class Control:
                 f"'{part}' could be any of {len(found)} operations", hint="name one: " + _some(found[::-1])
             )
         if not ids:
-            raise OperationUnknown(
-                f"no operation '{part}': '{self.path}' has none", hint="'tapfs start' makes one"
-            )
+            raise OperationUnknown(f"no operation '{part}': '{self.path}' has none", hint="'tapfs start' makes one")
         tails = {one.rpartition("-")[2]: one for one in ids} | {one: one for one in ids}
         close = near(part, tails)
         hint = f"there are: {_some(ids[::-1])}"

@@ -75,6 +75,10 @@ class Operation(OperationFolder):
         """What is true now, as far as `state.json` says."""
         return State(self.view().state or State.QUEUED)
 
+    def epoch(self) -> int:
+        """Which run this is, from 1."""
+        return max(self.view().epoch, 1)
+
     def ready(self) -> bool:
         """Say whether it has ended."""
         return self.state in FINAL

@@ -113,6 +113,7 @@ class Run(Record):
         interruptions: how often a step was left by its worker.
         notice: what a person should read in `message` until their next request.
         hinted: stray files that the journal has mentioned.
+        told: the last epoch whose pause the workflow's callback was told of.
     """
 
     epoch: int = _of(Field((int,), default=1))
@@ -129,6 +130,7 @@ class Run(Record):
     interruptions: int = _of(_COUNT)
     notice: str | None = _of(_TEXT)
     hinted: list[str] = _of(Field((list,), default=[]))
+    told: int = _of(_COUNT)
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ class Checkpoint(Record):
     Attributes:
         folds: for each fold of the step, in order: source, cursor, value; cursor and value always belong together.
         done, total, unit, note: its progress.
+        running_s: seconds spent in the step so far, in all its runs.
     """
 
     folds: list[Json] = _of(Field((list,), default=[]))
@@ -202,6 +205,7 @@ class Checkpoint(Record):
     total: float | None = _of(Field((float, type(None))))
     unit: str | None = _of(_TEXT)
     note: str | None = _of(_TEXT)
+    running_s: float = _of(Field((float,), default=0.0))
     written_at: str | None = _of(_TIME)
     epoch: int = _of(_COUNT)
     attempt: int = _of(_COUNT)

@@ -24,6 +24,7 @@ from tapfs.bus.reconcile import Settled, read_run, settle
 from tapfs.bus.records import LARGE, Checkpoint, Claim, Commit, Failure, Holder
 from tapfs.bus.requests import in_force
 from tapfs.bus.states import FINAL, State, Want
+from tapfs.bus.wants import write_want
 from tapfs.errors import RecordInvalid
 
 
@@ -86,8 +87,10 @@ def _why_not(operation: OperationFolder, path: str, epoch: int, attempt: int) ->
     return None
 
 
-def commit_step(operation: OperationFolder, held: HeldClaim, result: Json, started_at: str) -> Settled | Dropped:
-    """Record a step's result, once and for good, and publish what follows.
+def commit_step(
+    operation: OperationFolder, held: HeldClaim, result: Json, started_at: str, *, pause_because: str | None = None
+) -> Settled | Dropped:
+    """Record a step's result, once and for good, and publish what follows; or pause, for the reason given.
 
     Returns:
         What came out, or why the result does not count (the step was given to another, or is committed already).
@@ -113,7 +116,7 @@ def commit_step(operation: OperationFolder, held: HeldClaim, result: Json, start
         files.remove(operation.layout.checkpoint(held.step))
         return None
 
-    return _end(operation, held, write)
+    return _end(operation, held, write, pause_because)
 
 
 def fail_step(operation: OperationFolder, held: HeldClaim, failure: Failure) -> Settled | Dropped:
@@ -129,9 +132,9 @@ def fail_step(operation: OperationFolder, held: HeldClaim, failure: Failure) -> 
     return _end(operation, held, write)
 
 
-def release_step(operation: OperationFolder, held: HeldClaim) -> Settled | Dropped:
+def release_step(operation: OperationFolder, held: HeldClaim, *, pause_because: str | None = None) -> Settled | Dropped:
     """Give a step back that stopped at a tap; it is uncommitted, and its checkpoint says how far it came."""
-    return _end(operation, held, lambda: claims.drop(operation.layout, held.step.path))
+    return _end(operation, held, lambda: claims.drop(operation.layout, held.step.path), pause_because)
 
 
 def retry_step(operation: OperationFolder, held: HeldClaim, not_before: str | None, retries: int) -> Settled | Dropped:
@@ -152,10 +155,12 @@ def retry_step(operation: OperationFolder, held: HeldClaim, not_before: str | No
     return outcome
 
 
-def _end(operation: OperationFolder, held: HeldClaim, write: Callable[[], str | None]) -> Settled | Dropped:
+def _end(
+    operation: OperationFolder, held: HeldClaim, write: Callable[[], str | None], pause_because: str | None = None
+) -> Settled | Dropped:
     """Write the end of a step if it is still ours, let go of the claim, settle, and publish what follows.
 
-    `write` returns why it wrote nothing, or None.
+    `write` returns why it wrote nothing, or None. `pause_because` is the reason of a clause that asks to pause here.
     """
     with operation.locked():
         reason = _why_not_ours(operation, held) or write()
@@ -165,7 +170,10 @@ def _end(operation: OperationFolder, held: HeldClaim, write: Callable[[], str | 
             details = {"step": held.step.path, "epoch": claim.epoch, "attempt": claim.attempt, "reason": reason}
             operation.note("dropped", **details)
             return Dropped(reason)
-        settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)
+        if pause_because is not None and read_run(operation).want == Want.RUN:
+            write_want(operation, Want.PAUSE, pause_because)
+        asked_by = None if pause_because is None else "clause"
+        settled = settle(operation, operation.actor, asked_by=asked_by, can_publish=operation.publisher is not None)
     publish(operation, settled.put_out)
     return settled
 
@@ -178,6 +186,18 @@ def _why_not_ours(operation: OperationFolder, held: HeldClaim) -> str | None:
     if run.epoch != held.claim.epoch:
         return f"the operation is in epoch {run.epoch}, the claim of epoch {held.claim.epoch}"
     return None
+
+
+def take_pause_notice(operation: OperationFolder) -> bool:
+    """Say whether the workflow's callback is to be told of this epoch's pause; says so to one caller only."""
+    if read_run(operation).outcome != State.PAUSED:
+        return False
+    with operation.locked():
+        run = read_run(operation)
+        if run.outcome != State.PAUSED or run.told == run.epoch:
+            return False
+        files.replace(operation.layout.run, replace(run, told=run.epoch).encode())
+    return True
 
 
 def write_checkpoint(operation: OperationFolder, held: HeldClaim, checkpoint: Checkpoint) -> bool:

@@ -7,7 +7,6 @@ changed anything, and why not if not (law 7).
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass, replace
 
 from tapfs.bus import files
@@ -16,13 +15,12 @@ from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.layout import CANCEL, PAUSE
 from tapfs.bus.reconcile import Settled, read_run, settle
-from tapfs.bus.records import LONGEST_REASON, Run, StateView
+from tapfs.bus.records import LONGEST_REASON, Run
 from tapfs.bus.requests import markers
-from tapfs.bus.statefile import OPEN_SETTLE_S
 from tapfs.bus.states import FINAL, State, Want
+from tapfs.bus.wants import write_want
 from tapfs.errors import Refused, TapfsError
 
-_POLL_S = 0.02
 _FINISHED = "finished operations do not change; 'tapfs list --active' shows those that can"
 
 
@@ -100,7 +98,7 @@ def resume(operation: OperationFolder, reason: str | None = None) -> Answer:
         if not lifted and run.want == Want.RUN and before not in FINAL:
             held = _marker_names(operation)
             return _plain_answer(operation, before, f"still held by {held}" if held else f"already {before}", not held)
-        _write_want(operation, Want.RUN, reason)
+        write_want(operation, Want.RUN, reason)
         if before in FINAL:
             _revive(operation, run, reason)
         settled = _settle_asked(operation)
@@ -136,7 +134,7 @@ def _ask(operation: OperationFolder, want: Want, reason: str | None) -> tuple[St
         run = read_run(operation)
         repeated = run.want == want or (before is State.PAUSED and want is Want.PAUSE)
         if before not in FINAL and not (repeated and (reason is None or run.reason == reason)):
-            _write_want(operation, want, reason)
+            write_want(operation, want, reason)
         settled = _settle_asked(operation)
     publish(operation, settled.put_out)
     return before, settled
@@ -149,18 +147,6 @@ def _settle_asked(operation: OperationFolder) -> Settled:
 def _settled_state(operation: OperationFolder) -> State:
     """Bring the files in line first, so that a verb is judged by what is true. Nothing is put out yet."""
     return settle(operation, operation.actor, can_publish=False).state
-
-
-def _write_want(operation: OperationFolder, want: Want, reason: str | None) -> None:
-    """Put the want into `state.json`, as an editor would; an edit in the making is let settle first."""
-    state_file = operation.state_file
-    deadline = time.monotonic() + OPEN_SETTLE_S + 1.0
-    reading = state_file.read()
-    while not reading.is_settled and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-        reading = state_file.read()
-    view = reading.view or StateView(want=want)
-    state_file.put(replace(view, want=want.value, reason=reason), reading)
 
 
 def _lift(operation: OperationFolder, marker: str) -> bool:

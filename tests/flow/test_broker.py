@@ -86,7 +86,23 @@ def test_a_url_without_an_absolute_path_is_refused(url: str) -> None:
         broker_dir(url)
 
 
-NAMES = ["", ".", "..", "a", "A", "a/b", "a%2Fb", "../../etc", ".hidden", "é", "a\nb", "x" * 300, "x" * 301, "\udc80", "%"]
+NAMES = [
+    "",
+    ".",
+    "..",
+    "a",
+    "A",
+    "a/b",
+    "a%2Fb",
+    "../../etc",
+    ".hidden",
+    "é",
+    "a\nb",
+    "x" * 300,
+    "x" * 301,
+    "\udc80",
+    "%",
+]
 
 
 def test_names_of_queues_become_distinct_plain_file_names() -> None:
@@ -469,7 +485,11 @@ class Shop:
         self.app.conf.task_ignore_result = True
 
     def start(self, *arguments: str, log: str = "log") -> "subprocess.Popen[str]":
-        environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[2]}:{self.folder}", "PYTHONUNBUFFERED": "1"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{Path(__file__).parents[2]}:{self.folder}",
+            "PYTHONUNBUFFERED": "1",
+        }
         with (self.folder / log).open("w") as file:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
@@ -595,6 +615,26 @@ def test_a_deleted_or_moved_folder_is_made_again_by_all(how: str, shop: Shop) ->
     assert worker.poll() is None
     assert "Traceback" not in shop.log("w1")
     assert shop.notes() == ["0", "1", "2"]
+
+
+def test_a_worker_outlives_a_broker_folder_that_cannot_be_used(shop: Shop) -> None:
+    worker = shop.worker()
+    shop.root.rename(shop.folder / "moved")
+    shop.root.touch()
+    wait_until(lambda: f"cannot make the broker's folder '{shop.root}'" in shop.log("w1"))
+    shop.root.unlink()
+    shop.send("note", "again")
+    wait_until(lambda: shop.notes() == ["again"])
+    assert worker.poll() is None
+
+
+def test_a_living_consumer_makes_its_deleted_bindings_again(shop: Shop) -> None:
+    shop.worker()
+    table = shop.root / "exchanges" / "celery.pidbox.json"
+    before = table.read_text()
+    for damage in (table.unlink, lambda: table.write_text("nonsense"), lambda: table.write_text("[]")):
+        damage()
+        wait_until(lambda: table.exists() and table.read_text() == before)
 
 
 def test_two_consumers_share_a_queue_and_each_message_comes_once(shop: Shop, connection: Connection) -> None:

@@ -86,6 +86,10 @@ class Channel(virtual.Channel):
             self.settle(message.delivery_tag)
         return message
 
+    def basic_qos(self, *args: Any, **kwargs: Any) -> None:
+        super().basic_qos(*args, **kwargs)
+        self.ring()
+
     def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
         if if_empty and self._size(queue):
             return

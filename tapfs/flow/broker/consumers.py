@@ -7,6 +7,7 @@ one's, and whoever gets that lock may put its messages back.
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tapfs.flow.broker.exchanges import Exchanges
@@ -51,7 +52,6 @@ class Consumer:
             self._register()
         for folder in self._owned:
             self.own(folder)
-        self._exchanges.rebind()
 
     def own(self, folder: str) -> None:
         """Have a queue deleted with this consumer, unless another one owns it too. Locks and writes."""
@@ -123,8 +123,12 @@ def remove_stale(layout: Layout, queues: Queues) -> None:
     for name in list_dir(layout.consumers_dir):
         owned.update(list_dir(layout.consumers_dir / name / "owns"))
     for folder in list_dir(layout.queues_dir):
-        if folder in owned or folder.endswith(".pidbox") or folder.startswith("celeryev."):
+        is_inbox = folder.endswith(".pidbox") or folder.startswith("celeryev.")
+        if is_inbox or folder in owned:
             _purge_stale(queues, folder)
+        if is_inbox and folder not in owned:
+            with suppress(OSError):  # not empty, or no folder
+                layout.queue_dir(folder).rmdir()
     before = time.time() - STALE_S
     for name in list_dir(layout.tmp_dir):
         path = layout.tmp_dir / name

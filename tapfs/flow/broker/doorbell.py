@@ -8,6 +8,7 @@ No thread, so nothing that a fork could lose: the waiting thread sleeps in `poll
 """
 
 import ctypes
+import errno
 import os
 import select
 import struct
@@ -53,7 +54,7 @@ class Doorbell:
         self.has_lost_watch = False
         self._inotify = _open_inotify()
         self._pipe_out, self._pipe_in = os.pipe()
-        self._close_lock = threading.Lock()
+        self._close_lock = threading.RLock()  # a signal may ring while the same thread does
         self._watches: dict[str, int] = {}
         self._is_deaf = self._inotify < 0
         self._is_rung = True
@@ -76,7 +77,10 @@ class Doorbell:
             return
         watch = int(_libc.inotify_add_watch(self._inotify, os.fsencode(folder), _WATCHED))
         if watch < 0:
-            self._is_deaf = True  # no such folder, or no more watches: polling finds out the rest
+            if ctypes.get_errno() == errno.ENOENT:
+                self.has_lost_watch = True
+            else:  # no more watches, or no file system for them
+                self._is_deaf = True
             return
         before = self._watches.get(str(folder))
         self._watches[str(folder)] = watch

@@ -7,7 +7,6 @@ connection remembers the bindings it made itself, and makes them again when the 
 import json
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tapfs.flow.broker.files import Unreadable, explained, list_dir, read_whole, remove, write_whole
@@ -67,9 +66,10 @@ class Exchanges:
             remove(path)
 
     def rebind(self) -> None:
-        """Make this connection's bindings again, after the folder was deleted. Locks and writes."""
-        for exchange in self._own_rows:
-            self._restore(exchange)
+        """Make those of this connection's bindings again that somebody deleted. Locks and writes if there are any."""
+        for exchange, own_rows in self._own_rows.items():
+            if not set(own_rows).issubset(self._read(exchange) or []):
+                self._restore(exchange)
 
     def _restore(self, exchange: str) -> None:
         with self.lock.held():
@@ -99,9 +99,7 @@ class Exchanges:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Unreadable as exc:
-            _log.error("cannot read %r: %s; the bindings are made anew", str(path), exc)
-            with suppress(OSError):
-                remove(path)
+            _log.error("cannot read %r: %s; living consumers will make their bindings anew", str(path), exc)
             return None
 
     def _write(self, name: str, rows: list[Row]) -> None:

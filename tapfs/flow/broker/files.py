@@ -111,10 +111,11 @@ def list_dir(folder: Path) -> list[str]:
 
 def remove(path: Path) -> bool:
     """Remove a file, link or whole folder; return whether it is gone by us."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return not path.exists()
     try:
         path.unlink()
-    except IsADirectoryError:
-        shutil.rmtree(path, ignore_errors=True)
     except FileNotFoundError:
         return False
     return True

@@ -69,6 +69,8 @@ class SectionLock:
         self._path = path
         self._thread_lock = threading.RLock()
         self._depth = 0
+        self._descriptor = -1
+        close_in_children(self)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -78,16 +80,21 @@ class SectionLock:
             BrokerError: it cannot be made, or another process holds it for more than `LOCK_TIMEOUT_S`.
         """
         with self._thread_lock:
-            descriptor = self._acquire() if self._depth == 0 else None
+            if self._depth == 0:
+                self._descriptor = self._acquire()
             self._depth += 1
             try:
                 yield
             finally:
                 self._depth -= 1
-                if descriptor is not None:
-                    # Unlock, not only close: a child forked in the section has the same lock.
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)
-                    os.close(descriptor)
+                if self._depth == 0:
+                    os.close(self._descriptor)
+                    self._descriptor = -1
+
+    def close_in_child(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
 
     def _acquire(self) -> int:
         deadline = time.monotonic() + LOCK_TIMEOUT_S

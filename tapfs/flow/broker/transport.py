@@ -5,10 +5,12 @@ own folder. A connection that only sends registers nothing and watches nothing.
 """
 
 import time
+import weakref
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
+from celery import signals
 from kombu.transport import virtual
 
 from tapfs.flow.broker.channel import Channel
@@ -47,6 +49,8 @@ class Transport(virtual.Transport):
         self._consumer: Consumer | None = None
         self._consumed: list[str] = []
         self._care_at_s = self._stale_care_at_s = 0.0
+        self._is_hurried = False
+        _transports.add(self)
 
     @property
     def consumer(self) -> Consumer:
@@ -133,7 +137,7 @@ class Transport(virtual.Transport):
                 return
             except Empty:
                 left_s = None if deadline is None else deadline - time.monotonic()
-            if left_s is not None and left_s <= 0:
+            if left_s is not None and (left_s <= 0 or self._is_hurried):
                 raise TimeoutError  # by its old name, socket.timeout, the one kombu and Celery wait for
             self.doorbell.wait(left_s)
 
@@ -141,6 +145,11 @@ class Transport(virtual.Transport):
         """Have the waiting thread look now."""
         if self._doorbell is not None:
             self._doorbell.ring()
+
+    def hurry(self) -> None:
+        """Wait no more, now or later: the worker is shutting down, and its loop does so between two waits only."""
+        self._is_hurried = True
+        self.ring()
 
     def _deliver(self, message: dict[str, Any], queue: str) -> None:
         self.doorbell.tell_arrival()
@@ -173,3 +182,14 @@ class Transport(virtual.Transport):
             self.consumer.register_again()
         for folder in self._consumed:
             self._listen(folder)
+        self.exchanges.rebind()
+
+
+_transports: "weakref.WeakSet[Transport]" = weakref.WeakSet()
+
+
+@signals.worker_shutting_down.connect
+def _hurry_all(**_: Any) -> None:
+    # Celery's loop for transports such as this one would wait for up to two times two seconds more.
+    for transport in list(_transports):
+        transport.hurry()

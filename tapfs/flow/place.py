@@ -1,0 +1,261 @@
+"""Where a running step is: its folds, its progress, its checkpoint, and when it looks at the files again.
+
+The state behind the functions of `tap`, one object a running step. The newest whole turn of every fold (cursor and
+value together) is kept in memory; it reaches the disk about once a second, at a stop, and when the step raises.
+Taking that snapshot is bounded to a small share of the running time, so a large value is saved less often, not slowly.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tapfs.bus.claims import HeldClaim
+from tapfs.bus.clock import timestamp
+from tapfs.bus.fields import Json
+from tapfs.bus.folder import OperationFolder
+from tapfs.bus.records import Checkpoint
+from tapfs.bus.requests import in_force
+from tapfs.bus.states import Want
+from tapfs.bus.steps import read_checkpoint, write_checkpoint
+from tapfs.errors import RecordInvalid, ResultUnstorable
+from tapfs.flow.codec import is_faithful
+
+#: Seconds between two looks at the files.
+CHECK_INTERVAL_S = 0.05
+#: Seconds between two checkpoints on disk.
+CHECKPOINT_INTERVAL_S = 1.0
+#: Seconds between two questions to the clause, inside a step.
+CLAUSE_INTERVAL_S = 1.0
+#: A snapshot or a checkpoint may take this share of the time.
+_SHARE = 0.05
+
+
+class Stop(BaseException):
+    """Raised at a tap when the step is to stop; never caught by `except Exception`. Tasks let it pass."""
+
+
+class Fold:
+    """One fold of a step: its value, and the newest snapshot of cursor and value."""
+
+    def __init__(self, source: Any, value: Any, cursor: Json, done: float, total: float | None) -> None:
+        self.value = value
+        self.cursor = cursor
+        self.done = done
+        self.total = total
+        self.unit: str = source.unit
+        self.saved: Json = None
+        self._identity = source.identity()
+        self.next_snapshot = 0.0
+
+    def snapshot(self) -> None:
+        """Keep cursor and value together as they are now; only between two chunks.
+
+        Raises:
+            ResultUnstorable: JSON would not give them back as they are.
+        """
+        start = time.monotonic()
+        turn = {"identity": self._identity, "cursor": self.cursor, "done": self.done, "value": self.value}
+        try:
+            kept = json.loads(json.dumps(turn, allow_nan=False))
+        except (TypeError, ValueError, RecursionError):
+            raise unfaithful({"cursor": self.cursor, "value": self.value}) from None
+        if kept != turn:
+            raise unfaithful({"cursor": self.cursor, "value": self.value})
+        self.saved = kept
+        end = time.monotonic()
+        self.next_snapshot = end + (end - start) / _SHARE
+
+
+_place: ContextVar[Place | None] = ContextVar("tapfs_place", default=None)
+#: The places of the steps that this process runs, by operation.
+_running: dict[str, Place] = {}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a step has come: `done` of `total` in `unit`, and a note; None for what is not known."""
+
+    done: float | None = None
+    total: float | None = None
+    unit: str | None = None
+    note: str | None = None
+
+
+def current_place() -> Place | None:
+    """The place of the step that this thread runs; None outside one."""
+    return _place.get()
+
+
+def current_progress(operation_id: str) -> Progress:
+    """How far the step of that operation has come which this process runs; unknown where it runs none."""
+    place = _running.get(operation_id)
+    return place.progress if place is not None else Progress()
+
+
+class Place:
+    """Where the step that this thread runs is.
+
+    Args:
+        operation: its operation.
+        held: its claim.
+        ask_clause: asked at taps, at most every second; a text says why to pause, None to go on.
+
+    Attributes:
+        pause_because: why the clause asks to pause, once it does.
+        retry: when, and for which count, `self.retry` asked for another try; None for no retry.
+    """
+
+    def __init__(
+        self, operation: OperationFolder, held: HeldClaim, ask_clause: Callable[[], str | None] | None = None
+    ) -> None:
+        self._operation = operation
+        self._held = held
+        self._ask_clause = ask_clause
+        self._folds: list[Fold] = []
+        self._reported: Progress | None = None
+        self._written: Checkpoint | None = None
+        now = time.monotonic()
+        self._next_check = now
+        self._next_clause = now + CLAUSE_INTERVAL_S
+        self._next_write = now + CHECKPOINT_INTERVAL_S
+        self.pause_because: str | None = None
+        self.retry: tuple[str | None, int] | None = None
+        earlier = read_checkpoint(operation, held)
+        self._earlier: list[Json] = earlier.folds if earlier else []
+        self._began = now - (earlier.running_s if earlier else 0.0)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be the place that the functions of `tap` speak of, in this thread."""
+        token = _place.set(self)
+        _running[self.operation_id] = self
+        try:
+            yield
+        finally:
+            _running.pop(self.operation_id, None)
+            _place.reset(token)
+
+    @property
+    def operation_id(self) -> str:
+        """Whose step it is."""
+        return self._operation.id
+
+    @property
+    def progress(self) -> Progress:
+        """How far the step has come: as it reports itself, else by its newest fold."""
+        if self._reported is not None or not self._folds:
+            return self._reported or Progress()
+        newest = self._folds[-1]
+        return Progress(newest.done, newest.total, newest.unit)
+
+    def open_fold(self, source: Any, initial: Any) -> Fold:
+        """Begin the step's next fold: where its checkpoint says, or anew."""
+        number = len(self._folds)
+        if number < len(self._earlier):
+            earlier = self._checked(self._earlier[number])
+            source.check(earlier["identity"], earlier["cursor"])
+            fold = Fold(source, earlier["value"], earlier["cursor"], earlier["done"], source.total())
+        else:
+            fold = Fold(source, initial, None, 0, source.total())
+        fold.snapshot()
+        self._folds.append(fold)
+        return fold
+
+    def _checked(self, earlier: Json) -> dict[str, Json]:
+        if isinstance(earlier, dict) and {"identity", "cursor", "done", "value"} <= earlier.keys():
+            return earlier
+        path = str(self._operation.layout.checkpoint(self._held.step))
+        raise RecordInvalid(path, ("field 'folds' holds no fold",), hint="move it away to start the step anew")
+
+    def report(self, done: float, total: float | None, unit: str | None, note: str | None) -> None:
+        """Note the step's own progress, in place of its folds'."""
+        self._reported = Progress(done, total, unit, note)
+
+    def turn(self, fold: Fold, cursor: Json, done: float) -> None:
+        """Be the tap behind a chunk of a fold: here, and only here, cursor and value belong together."""
+        fold.cursor, fold.done = cursor, done
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._look(now, fold)
+        elif now >= fold.next_snapshot:
+            fold.snapshot()
+
+    def check(self) -> None:
+        """Be a tap in the middle of work: a stop here goes back to the last whole turn of a fold.
+
+        Raises:
+            Stop: the step is to stop; its place is saved.
+        """
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._look(now, None)
+
+    def _look(self, now: float, at_turn_of: Fold | None) -> None:
+        """Look at the files; stop if somebody asks for it; write the checkpoint if it is time to."""
+        request = in_force(self._operation.control, self._operation.layout)
+        must_stop = request.want is not Want.RUN or not self._held.is_ours() or self._clause_says_so(now)
+        if must_stop or now >= self._next_write:
+            start = time.monotonic()
+            if at_turn_of is not None:
+                at_turn_of.snapshot()
+            self.save()
+            end = time.monotonic()
+            self._next_write = end + max(CHECKPOINT_INTERVAL_S, (end - start) / _SHARE)
+        if must_stop:
+            raise Stop(self.pause_because or request.reason or f"{request.source} asks to {request.want}")
+        self._next_check = time.monotonic() + CHECK_INTERVAL_S
+
+    def _clause_says_so(self, now: float) -> bool:
+        if self._ask_clause is None or now < self._next_clause:
+            return False
+        self.pause_because = self._ask_clause()
+        self._next_clause = time.monotonic() + CLAUSE_INTERVAL_S
+        return self.pause_because is not None
+
+    def save(self) -> None:
+        """Write the newest whole turn to disk, if it is newer than what is there."""
+        progress = self._reported or Progress()
+        if self._reported is None and self._folds:
+            newest = self._folds[-1]
+            progress = Progress(newest.saved["done"], newest.total, newest.unit)
+        checkpoint = Checkpoint(
+            folds=[fold.saved for fold in self._folds],
+            **asdict(progress),
+            epoch=self._held.claim.epoch,
+            attempt=self._held.claim.attempt,
+        )
+        if checkpoint == self._written or (not self._folds and progress.done is None):
+            return
+        self._written = checkpoint
+        running_s = round(time.monotonic() - self._began, 3)
+        stamped = replace(checkpoint, running_s=running_s, written_at=timestamp(self._operation.now()))
+        write_checkpoint(self._operation, self._held, stamped)
+
+
+def unfaithful(value: object) -> ResultUnstorable:
+    """The error for a value that JSON does not give back as it is."""
+    return ResultUnstorable(
+        f"a fold's value cannot be saved: JSON does not give it back as it is ({_culprit(value)})",
+        hint="use dicts with text keys, lists, texts, finite numbers, booleans and None",
+    )
+
+
+def _culprit(value: object, where: str = "value") -> str:
+    """Name the first part of a value that JSON does not keep."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                return f"the key {key!r} in {where} is {type(key).__name__}, not text"
+            if not is_faithful(inner):
+                return _culprit(inner, f"{where}[{key!r}]")
+    if isinstance(value, list):
+        for place, inner in enumerate(value):
+            if not is_faithful(inner):
+                return _culprit(inner, f"{where}[{place}]")
+    return f"{where} is {type(value).__name__}: {value!r}"[:200]

@@ -1,0 +1,182 @@
+"""The worker's side of a step: claim, load, run, commit; and a defined outcome on disk for every way a task can end.
+
+The directory is asked whether the message still holds (`claim_step`), the arguments come from it, and the result goes
+into it before anything is published. A task that returns is committed, one that raises fails the operation, `Stop`
+gives the step back, `self.retry` puts it out again for later. Whatever is no Exception (SystemExit, a lost process)
+leaves the claim to die with the process, and the step is recovered.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import Ignore, Retry
+
+from tapfs.bus.claims import HeldClaim
+from tapfs.bus.clock import timestamp
+from tapfs.bus.fields import Json
+from tapfs.bus.operation import Operation
+from tapfs.bus.plan import Plan, Step
+from tapfs.bus.records import Failure
+from tapfs.bus.steps import Dropped, claim_step, commit_step, fail_step, release_step, retry_step
+from tapfs.errors import OperationUnknown, TapfsError
+from tapfs.flow.codec import from_json, to_json
+from tapfs.flow.message import StepHeader
+from tapfs.flow.place import Place, Stop
+from tapfs.flow.references import call
+
+if TYPE_CHECKING:
+    from tapfs.flow.bus import Bus
+
+logger = logging.getLogger(__name__)
+
+
+def run_step(task: Any, header: StepHeader, bus: Bus) -> Any:
+    """Run the step that a message speaks of, if it may still run.
+
+    Args:
+        task: the Celery task, with its request.
+        header: what the message says.
+        bus: where the operation is.
+
+    Returns:
+        What the task returned.
+
+    Raises:
+        Ignore: the message had no effect, or the step stopped at a tap; Celery is to do nothing.
+        Exception: what the task raised, for Celery's own books.
+    """
+    worker = task.request.hostname or "worker"
+    operation = bus.control.operation(header.operation)
+    operation.actor = f"worker:{worker}"
+    try:
+        held = claim_step(operation, header.step, header.epoch, header.attempt, worker)
+    except OperationUnknown:
+        logger.warning("dropped a message of operation %s, which is not in %s", header.operation, bus.control.path)
+        raise Ignore from None
+    if isinstance(held, Dropped):
+        logger.info("dropped a message of operation %s, step %s: %s", header.operation, header.step, held.reason)
+        bus.tell_if_paused(operation)
+        raise Ignore
+    return _Run(task, bus, operation, held).execute()
+
+
+class _Run:
+    """One run of one claimed step."""
+
+    def __init__(self, task: Any, bus: Bus, operation: Operation, held: HeldClaim) -> None:
+        self._task = task
+        self._bus = bus
+        self._operation = operation
+        self._held = held
+        self._plan: Plan = operation.plan()
+        self._started_at = timestamp(operation.now())
+        self._last: Json = None
+
+    def execute(self) -> Any:
+        """Run the task and put its end on disk."""
+        place: Place | None = None
+        try:
+            args, kwargs = self._arguments()
+            place = Place(self._operation, self._held, self._clause())
+            with place.entered():
+                self._task.request.update(args=args, kwargs=kwargs, tapfs_place=place)
+                result = self._task.run(*args, **kwargs)
+            if place.retry is not None:  # self.retry(throw=False)
+                raise Retry
+            stored = to_json(result, f"the result of step {self._held.step.label}")
+        except Stop as stop:
+            self._stopped(place, str(stop))
+            raise Ignore from None
+        except Retry:
+            self._retry(place)
+            raise
+        except Exception as error:
+            self._failed(place, error)
+            raise
+        except BaseException:
+            self._save(place)
+            self._held.release()
+            raise
+        self._commit(stored)
+        return result
+
+    def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """What the task is called with: the result before it, unless it is immutable, and its own arguments."""
+        step: Step = self._held.step
+        args, kwargs = from_json(step.args), from_json(step.kwargs)
+        before = self._plan.before(step.path)
+        if before is not None:
+            self._last = self._operation.result_of(before)
+            if not step.immutable:
+                args = [from_json(self._last), *args]
+        return args, kwargs
+
+    def _clause(self) -> Callable[[], str | None] | None:
+        if self._plan.clause is None:
+            return None
+        return lambda: self._ask_clause(self._last)
+
+    def _ask_clause(self, last: Json) -> str | None:
+        """Ask the clause about the last return value; a text says why to pause. A clause that raises pauses too."""
+        try:
+            answer = call(self._task.app, self._plan.clause, from_json(last))
+        except Exception as error:
+            logger.exception("the clause of operation %s raised", self._operation.id)
+            return f"the clause raised {type(error).__name__}: {error}"[:500]
+        return f"the clause {_name_of(self._plan.clause)} says so" if answer else None
+
+    def _commit(self, result: Json) -> None:
+        place = self._plan.place(self._held.step.path) + 1
+        is_at_tap = place < len(self._plan.steps) and place % self._plan.nth == 0
+        because = self._ask_clause(result) if is_at_tap and self._plan.clause is not None else None
+        self._log(commit_step(self._operation, self._held, result, self._started_at, pause_because=because))
+
+    def _stopped(self, place: Place | None, reason: str) -> None:
+        because = place.pause_because if place is not None else None
+        self._log(release_step(self._operation, self._held, pause_because=because))
+        logger.info("operation %s stopped at a tap in step %s: %s", self._operation.id, self._held.step.label, reason)
+
+    def _retry(self, place: Place | None) -> None:
+        self._save(place)
+        not_before, retries = place.retry if place is not None and place.retry is not None else (None, 0)
+        self._log(retry_step(self._operation, self._held, not_before, retries))
+
+    def _failed(self, place: Place | None, error: BaseException) -> None:
+        self._save(place)
+        failure = Failure(
+            type=type(error).__name__,
+            message=str(error),
+            traceback="".join(traceback.format_exception(error)),
+            step=self._held.step.label,
+            attempt=self._held.claim.attempt,
+            epoch=self._held.claim.epoch,
+            worker=self._task.request.hostname,
+            failed_at=timestamp(self._operation.now()),
+        )
+        self._log(fail_step(self._operation, self._held, failure))
+
+    def _save(self, place: Place | None) -> None:
+        """Save the newest whole turn; the step's own end matters more than a checkpoint that cannot be written."""
+        try:
+            if place is not None:
+                place.save()
+        except (OSError, TapfsError):
+            logger.exception("the checkpoint of operation %s could not be written", self._operation.id)
+
+    def _log(self, outcome: object) -> None:
+        if isinstance(outcome, Dropped):
+            logger.warning(
+                "operation %s: the end of step %s does not count: %s",
+                self._operation.id,
+                self._held.step.label,
+                outcome.reason,
+            )
+        self._bus.tell_if_paused(self._operation)
+
+
+def _name_of(reference: Json) -> str:
+    return reference if isinstance(reference, str) else str(reference.get("task"))

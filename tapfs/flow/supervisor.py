@@ -1,0 +1,169 @@
+"""The supervisor: sees to it that what people ask by files, and what broke, is acted upon.
+
+File events (watchdog) are hints that say which operation to look at; a scan of `active/` every few seconds is the
+truth (network file systems, lost events). One supervisor a control directory acts, by the lock `supervisor.lock`;
+others stand by and take over when its process is gone. All it does is reconcile, which anyone may do at any time
+(law 9), so even two at once would do no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from tapfs.bus import files
+from tapfs.bus.layout import ID
+from tapfs.bus.locks import SingleHolder
+from tapfs.errors import OperationUnknown, TapfsError
+from tapfs.flow.watch import Watch
+
+if TYPE_CHECKING:
+    from tapfs.flow.bus import Bus
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two scans of everything active.
+SCAN_INTERVAL_S = 2.0
+#: Seconds between two tries to become the one that acts.
+STANDBY_INTERVAL_S = 1.0
+#: Seconds after which an operation with an edit in the making is looked at again.
+LOOK_AGAIN_S = 0.12
+#: Seconds after an error before the next scan.
+_PATIENCE_S = 1.0
+
+
+class Supervisor:
+    """Watches one control directory and reconciles its operations.
+
+    Args:
+        bus: the bus; its publisher is used.
+        scan_interval_s: seconds between two scans.
+        uses_events: whether to watch for file events beside the scan.
+    """
+
+    def __init__(self, bus: Bus, *, scan_interval_s: float = SCAN_INTERVAL_S, uses_events: bool = True) -> None:
+        self._bus = bus
+        self._control = bus.control
+        self._scan_interval_s = scan_interval_s
+        self._holder = SingleHolder(self._control.layout.supervisor_lock)
+        self._stopping = threading.Event()
+        self._watch = Watch(self._control.path) if uses_events else None
+        self._due: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Supervise until `stop` is called; blocks."""
+        self._control.prepare()
+        try:
+            while not self._stopping.is_set():
+                if self._holder.take():
+                    self._act()
+                else:
+                    self._stopping.wait(STANDBY_INTERVAL_S)
+        finally:
+            self._holder.give_back()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Make `run` return soon."""
+        self._stopping.set()
+        if self._watch is not None:
+            self._watch.wake()
+
+    def _act(self) -> None:
+        """Be the one that acts, until stopped or the directory is gone."""
+        logger.info("supervising %s", self._control.path)
+        if self._watch is not None:
+            self._watch.start()
+        try:
+            next_scan = 0.0
+            while not self._stopping.is_set():
+                now = time.monotonic()
+                if now >= next_scan:
+                    next_scan = now + (self._scan_interval_s if self._scan() else _PATIENCE_S)
+                self._look_at_due(now)
+                until = min([next_scan, *self._due.values()]) - time.monotonic()
+                self._note_hints(max(0.0, until))
+        finally:
+            if self._watch is not None:
+                self._watch.stop()
+
+    def _note_hints(self, timeout_s: float) -> None:
+        """Wait for file events, for as long as there is nothing else to do, and note whom they concern."""
+        if self._watch is None:
+            self._stopping.wait(timeout_s)
+            return
+        now = time.monotonic()
+        for name in self._watch.wait(timeout_s):
+            if ID.fullmatch(name):
+                self._due[name] = now
+            else:  # the bus's own marker, or events were lost: everything
+                self._due.update(dict.fromkeys(self._control.active_ids(), now))
+
+    def _scan(self) -> bool:
+        """Look at everything that is active; says whether that went well."""
+        try:
+            ids = self._control.active_ids()
+        except OSError as error:
+            logger.warning("cannot scan %s: %s", self._control.path, error)
+            return False
+        for operation_id in ids:
+            if self._stopping.is_set():
+                return True
+            self._look_at(operation_id)
+        if self._watch is not None:
+            self._watch.keep_up()
+        return True
+
+    def _look_at_due(self, now: float) -> None:
+        due = [operation_id for operation_id, at in self._due.items() if at <= now]
+        for operation_id in due:
+            del self._due[operation_id]
+            self._look_at(operation_id)
+
+    def _look_at(self, operation_id: str) -> None:
+        """Reconcile one operation; an error is logged and leaves the others alone."""
+        operation = self._control.operation(operation_id)
+        operation.actor = f"supervisor:{os.getpid()}"
+        try:
+            if self._bus.reconcile(operation):
+                self._due[operation_id] = time.monotonic() + LOOK_AGAIN_S
+        except OperationUnknown:
+            self._forget(operation_id)
+        except (TapfsError, OSError) as error:
+            logger.warning("cannot reconcile operation %s: %s", operation_id, error)
+        except Exception:
+            logger.exception("cannot reconcile operation %s", operation_id)
+
+    def _forget(self, operation_id: str) -> None:
+        """Take an operation out of the index that is not there; one that is only just being made is left."""
+        entry = self._control.layout.active / operation_id
+        try:
+            age = time.time() - entry.stat().st_mtime
+        except FileNotFoundError:
+            return
+        if age > 60:
+            files.remove(entry)
+
+
+def start_thread(bus: Bus) -> Supervisor:
+    """Supervise in a thread of this process, until it ends."""
+    supervisor = Supervisor(bus)
+    threading.Thread(target=_run_for_ever, args=(supervisor,), name="tapfs-supervisor", daemon=True).start()
+    return supervisor
+
+
+def _run_for_ever(supervisor: Supervisor) -> None:
+    """Run; after an error, log it and run again: the thread must not die."""
+    while not supervisor.is_stopping:
+        try:
+            supervisor.run()
+        except Exception:
+            logger.exception("the supervisor failed; it starts again")
+            time.sleep(_PATIENCE_S)

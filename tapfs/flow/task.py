@@ -1,0 +1,70 @@
+"""`TappableTask`: the task class that makes every task of an app a possible step.
+
+Set it as the app's `task_cls`. A task called without tapfs's header runs as ever.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from celery import Task
+
+from tapfs.bus.clock import timestamp
+from tapfs.errors import TapfsError
+from tapfs.flow import worker as worker  # each worker of an app with such tasks supervises
+from tapfs.flow.bus import bus_of
+from tapfs.flow.message import header_of
+from tapfs.flow.place import Place
+from tapfs.flow.step import run_step
+
+
+class TappableTask(Task):
+    """A Celery task that is run as a step when its message says so."""
+
+    abstract = True
+    #: Tells tapfs that the tasks of an app can be steps.
+    is_tappable = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the step that the message speaks of; without one, just run."""
+        if self.request.called_directly:
+            return super().__call__(*args, **kwargs)
+        header = header_of(self.request)
+        if header is None:
+            return self.run(*args, **kwargs)
+        return run_step(self, header, bus_of(self.app))
+
+    def signature_from_request(
+        self, request: Any = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra_options: Any
+    ) -> Any:
+        """Build what `self.retry` sends; for a step, something that notes the retry instead of sending arguments."""
+        place = getattr(request or self.request, "tapfs_place", None)
+        if place is None:
+            return super().signature_from_request(request, args, kwargs, queue=queue, **extra_options)
+        current = request or self.request
+        if (args is not None and list(args) != list(current.args)) or (kwargs is not None and kwargs != current.kwargs):
+            raise TapfsError(
+                f"{self.name}: a step cannot be retried with other arguments than the workflow gives it",
+                hint="call self.retry() without args and kwargs",
+            )
+        return StepRetry(place, current, extra_options)
+
+
+class StepRetry:
+    """Stands for the signature that `self.retry` would send."""
+
+    def __init__(self, place: Place, request: Any, options: dict[str, Any]) -> None:
+        self.args, self.kwargs = request.args, request.kwargs
+        self._place = place
+        self._options = options
+
+    def apply_async(self) -> None:
+        """Note when the step is to be tried again; it is put out when the task has ended."""
+        eta, countdown = self._options.get("eta"), self._options.get("countdown")
+        if eta is None and countdown:
+            eta = datetime.now(UTC) + timedelta(seconds=float(countdown))
+        if isinstance(eta, str):
+            eta = datetime.fromisoformat(eta)
+        not_before = None if eta is None else timestamp(eta.timestamp())
+        self._place.retry = (not_before, int(self._options.get("retries", 0)))
