@@ -64,3 +64,11 @@ class ResultUnstorable(TapfsError):
 
 class PublishFailed(TapfsError):
     """The broker did not take a message; the step stays out and is published again later."""
+
+
+def text_of(error: TapfsError | OSError) -> str:
+    """Say in a sentence, for a person, what went wrong; without Python's words for it."""
+    if not isinstance(error, OSError):
+        return str(error)
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return f"cannot use '{error.filename}': {reason}" if error.filename else f"the system refuses: {reason}"

@@ -72,7 +72,7 @@ def all_out(layout: OperationLayout) -> list[Out]:
 def put_out(layout: OperationLayout, path: str, claim: Claim) -> None:
     """Note durably that a step is out, with no holder; takes the place of a claim whose holder is gone."""
     target = layout.claim(path)
-    os.makedirs(target.parent, exist_ok=True)
+    files.make_dirs(target.parent)
     files.replace(target, claim.encode())
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,7 @@ from tapfs.bus.plan import Plan
 from tapfs.bus.publication import Publisher
 from tapfs.bus.records import Identity, Run, StateView
 from tapfs.bus.states import State, Want
+from tapfs.bus.verbs import check_reason
 from tapfs.errors import ControlUnusable, OperationUnknown
 
 #: What stands in `format`: the number rises when an older tapfs could not read the directory any more.
@@ -128,7 +131,9 @@ class Control:
 
         Raises:
             ControlUnusable: the directory cannot be written; no operation was made.
+            TapfsError: the reason is too long or holds control characters; no operation was made.
         """
+        check_reason(new.reason)
         self.prepare()
         operation_id = self._free_id(new.name)
         operation = self.operation(operation_id)
@@ -139,8 +144,12 @@ class Control:
             operation.join_active()
             os.rename(made, operation.path)
             files.sync_dir(self.layout.operations)
-        except OSError as error:
-            operation.leave_active()
+        except BaseException as error:
+            shutil.rmtree(made, ignore_errors=True)
+            if not isinstance(error, OSError):
+                raise
+            with suppress(OSError):
+                operation.leave_active()
             raise ControlUnusable(
                 f"cannot make an operation in '{self.path}': {error.strerror}", hint="nothing was started"
             ) from error

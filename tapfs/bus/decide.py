@@ -140,7 +140,7 @@ def _state_of_running(run: Run, facts: Facts, put_out: list[PutOut], is_busy: bo
         return State.PAUSING
     if is_busy:
         return State.RUNNING
-    if run.started_at is None:
+    if run.started_at is None and run.epoch == 1:  # from a later epoch's start it runs: nothing leads back to queued
         return State.QUEUED
     claims = [one.claim for one in put_out] or [out.claim for out in facts.outs if out.claim is not None]
     if any(claim.cause in ("crash", "interruption") or claim.holder is not None for claim in claims):
@@ -166,7 +166,8 @@ def _claim_to_write(step: Step, out: Out | None, epoch: int, now: float, recover
     waits_from = max(published, seconds_of(claim.not_before) or 0.0)
     # A clock that was set back must not keep a step from being published for ever.
     is_due = claim.publishes == 0 or now >= waits_from + recovery.delay_s(claim.publishes) or now < published - 3600
-    return replace(claim, publishes=claim.publishes + 1, published_at=timestamp(now)) if is_due else None
+    again = replace(claim, publishes=claim.publishes + 1, published_at=timestamp(now), trouble=None)
+    return again if is_due else None
 
 
 def _due_at(step: Step, now: float) -> str | None:

@@ -114,7 +114,16 @@ def check_object(found: Mapping[str, Json], fields: Mapping[str, Field], *, stri
 
 def encode(value: Json) -> bytes:
     """Write a record as people see it: indented, UTF-8, one newline at the end."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "surrogatepass")
+    return to_utf8(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def to_utf8(text: str) -> bytes:
+    """Encode a JSON text, whatever is in it.
+
+    A lone surrogate (a file name that is not UTF-8, or an editor's `\\ud800`) has no UTF-8; Python's backslash form of
+    it is its JSON escape.
+    """
+    return text.encode("utf-8", "backslashreplace")
 
 
 def near(word: str, words: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str:
@@ -156,4 +165,4 @@ def _plain(message: str) -> str:
 
 
 def _refuse_constant(name: str) -> Json:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"the number {name} is not JSON")

@@ -51,20 +51,8 @@ def read_bytes(path: str | Path, limit: int) -> bytes:
         NotAFile: a link, folder, FIFO, device, or a larger file is there.
         OSError: it cannot be read.
     """
+    descriptor = open_to_read(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise NotAFile(errno.ELOOP, "it is a symbolic link", str(path)) from None
-        if error.errno == errno.ENXIO:
-            raise NotAFile(errno.ENXIO, "it is not a regular file", str(path)) from None
-        raise
-    try:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise NotAFile(errno.EISDIR, "it is a folder", str(path))
-        if not stat.S_ISREG(status.st_mode):
-            raise NotAFile(errno.EINVAL, "it is not a regular file", str(path))
         content = b""
         while len(content) <= limit:
             block = os.read(descriptor, limit + 1 - len(content))
@@ -74,6 +62,31 @@ def read_bytes(path: str | Path, limit: int) -> bytes:
         raise NotAFile(errno.EFBIG, f"it is larger than {limit:,} bytes", str(path))
     finally:
         os.close(descriptor)
+
+
+def open_to_read(path: str | Path, flags: int = 0) -> int:
+    """Open a regular file for reading; never waits, follows no link. Fit as `opener` of `open`.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        NotAFile: a link, folder, FIFO or device is there.
+        OSError: it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotAFile(errno.ELOOP, "it is a symbolic link", str(path)) from None
+        if error.errno == errno.ENXIO:
+            raise NotAFile(errno.ENXIO, "it is not a regular file", str(path)) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise NotAFile(errno.EISDIR, "it is a folder", str(path))
+    raise NotAFile(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def exists(path: str | Path) -> bool:
@@ -96,9 +109,7 @@ def write_temporary(folder: str | Path, content: bytes) -> str:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            _write_all(descriptor, content)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -107,6 +118,13 @@ def write_temporary(folder: str | Path, content: bytes) -> str:
             os.unlink(path)
         raise
     return path
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    """Write all of it; on a disk that fills up `write(2)` takes a part without a word, and only then says so."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def replace(path: str | Path, content: bytes) -> None:
@@ -146,7 +164,7 @@ def append_line(path: str | Path, line: bytes) -> None:
     try:
         size = os.fstat(descriptor).st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        os.write(descriptor, (b"\n" if torn else b"") + line + b"\n")
+        _write_all(descriptor, (b"\n" if torn else b"") + line + b"\n")
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
@@ -157,14 +175,11 @@ def append_line(path: str | Path, line: bytes) -> None:
 def read_tail(path: str | Path, size: int) -> bytes:
     """Return at most the last `size` bytes of a regular file; none if there is no such file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_to_read(path)
     except OSError:
         return b""
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return b""
-        return os.pread(descriptor, size, max(0, status.st_size - size))
+        return os.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size))
     finally:
         os.close(descriptor)
 
@@ -207,6 +222,13 @@ def make_dir(path: str | Path) -> bool:
         return False
     sync_dir(os.path.dirname(os.path.abspath(path)))
     return True
+
+
+def make_dirs(path: str | Path) -> None:
+    """Make a folder and those above it, where they are missing, durably, each with the folders' permissions."""
+    if not os.path.isdir(path):
+        make_dirs(os.path.dirname(os.path.abspath(path)))
+        make_dir(path)
 
 
 def remove(path: str | Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tapfs.bus import files
@@ -22,7 +22,7 @@ from tapfs.bus.plan import Plan, Step, read_plan
 from tapfs.bus.publication import Publisher
 from tapfs.bus.records import LARGE, Commit, Identity
 from tapfs.bus.statefile import StateFile
-from tapfs.errors import OperationUnknown
+from tapfs.errors import OperationUnknown, RecordInvalid
 
 
 class OperationFolder:
@@ -73,7 +73,12 @@ class OperationFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the operation's lock for one read-decide-write (law 6)."""
+        """Hold the operation's lock for one read-decide-write (law 6).
+
+        The plan is read before: it does not change, and a large one takes its time the first time.
+        """
+        with suppress(OSError, RecordInvalid):
+            self.plan()
         with self._lock.held():
             yield
 
@@ -116,6 +121,7 @@ class OperationFolder:
         """Have it in the index of operations that are not final."""
         path = self.control.active / self.id
         if not files.exists(path):
+            files.make_dir(self.control.active)
             files.replace(path, b"")
 
     def leave_active(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tapfs.bus import files
 from tapfs.bus.clock import timestamp
-from tapfs.bus.fields import Json
+from tapfs.bus.fields import Json, to_utf8
 from tapfs.bus.states import State
 
 #: Bytes read from the end to find the last line: more than any line tapfs writes.
@@ -37,12 +37,12 @@ class Journal:
         entry = {"at": timestamp(now), "event": event, "by": by, "state": state} | {
             key: value[:_LONGEST_TEXT] if isinstance(value, str) else value for key, value in details.items()
         }
-        files.append_line(self.path, json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace"))
+        files.append_line(self.path, to_utf8(json.dumps(entry, ensure_ascii=False)))
 
     def entries(self) -> Iterator[dict[str, Json]]:
         """Yield the lines, oldest first; what is not a line of ours is left out."""
         try:
-            with open(self.path, "rb") as stream:
+            with open(self.path, "rb", opener=files.open_to_read) as stream:
                 for line in stream:
                     entry = _parse(line)
                     if entry is not None:

@@ -55,6 +55,7 @@ class FolderLock:
     def _lock(self) -> FileLock:
         from filelock import FileLock  # 60 ms and more: only who locks pays for it
 
+        _make_lock_file(self._path)
         return FileLock(
             self._path,
             timeout=self._timeout_s,
@@ -83,20 +84,22 @@ class FolderLock:
             ControlUnusable: the file system cannot lock, or does not let us.
             TapfsError: somebody has held it for too long.
         """
-        self._acquire()
+        lock = self._acquire()
         try:
             yield
         finally:
-            self._lock.release()
+            lock.release()
 
-    def _acquire(self) -> None:
+    def _acquire(self) -> FileLock:
         from filelock import Timeout
 
         while True:
             if not files.exists(self._proof):
                 raise OperationUnknown(f"'{self._folder}' is not there any more")
+            # One object for taking and giving back: since Python 3.12 two threads may each make one at first use.
+            lock = self._lock
             try:
-                self._lock.acquire()
+                lock.acquire()
             except _Replaced:
                 continue
             except Timeout:
@@ -105,10 +108,12 @@ class FolderLock:
                     hint="a frozen process may hold it; nothing was changed",
                 ) from None
             except OSError as error:
+                if not files.exists(self._proof):
+                    continue
                 raise _unusable(self._path, error) from error
             if files.exists(self._proof):
-                return
-            self._lock.release()
+                return lock
+            lock.release()
             self._forget_folder()
 
     def _forget_folder(self) -> None:
@@ -128,6 +133,7 @@ class SingleHolder:
     def _lock(self) -> FileLock:
         from filelock import FileLock
 
+        _make_lock_file(self._path)
         return FileLock(self._path, blocking=False, fallback_to_soft=False, preserve_lock_file=True, thread_local=False)
 
     def take(self) -> bool:
@@ -147,6 +153,13 @@ class SingleHolder:
     def give_back(self) -> None:
         """Let another have it."""
         self._lock.release()
+
+
+def _make_lock_file(path: Path) -> None:
+    """Make the file with tapfs's permissions, less the umask: `filelock` either ignores the umask or lets others in."""
+    with suppress(OSError):
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(path, flags, files.FILE_MODE))
 
 
 def _unusable(path: Path, error: OSError) -> ControlUnusable:
@@ -180,6 +193,7 @@ class ClaimLock:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.rename(temporary, path)
+                files.sync_dir(os.path.dirname(path))
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -188,7 +202,6 @@ class ClaimLock:
             if error.errno in _NO_FLOCK:
                 raise _unusable(Path(path), error) from error
             raise
-        files.sync_dir(os.path.dirname(path))
         return cls(descriptor, path)
 
     def is_ours(self) -> bool:

@@ -96,6 +96,10 @@ class Operation(OperationFolder):
                 return json.loads(files.read_bytes(self.layout.result, LARGE))
             except ValueError as error:
                 raise RecordInvalid(str(self.layout.result), (str(error),)) from None
+            except FileNotFoundError:
+                raise RecordInvalid(str(self.layout.result), ("it is not there",)) from None
+            except files.NotAFile as error:
+                raise RecordInvalid(str(self.layout.result), (str(error.strerror),)) from None
         failure = self.failure()
         if state in FINAL:
             text = f": {failure.type}: {failure.message}" if failure else ""

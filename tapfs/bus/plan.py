@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from tapfs.bus import files
-from tapfs.bus.fields import Faulty, Field, Json, check_object, parse_object
+from tapfs.bus.fields import Faulty, Field, Json, check_object, parse_object, to_utf8
 from tapfs.bus.records import LARGE
 from tapfs.errors import RecordInvalid
 
@@ -117,7 +117,7 @@ class Plan:
     def encode(self) -> bytes:
         """Write the plan as it stands in `workflow.json`: one step a line, so that `less` and `grep` work."""
         head = json.dumps({"nth": self.nth, "clause": self.clause, "callback": self.callback}, ensure_ascii=False)
-        return (head[:-1] + ', "workflow":\n' + _encode_part(self.root) + "}\n").encode("utf-8", "surrogatepass")
+        return to_utf8(head[:-1] + ', "workflow":\n' + _encode_part(self.root) + "}\n")
 
     @classmethod
     def decode(cls, content: bytes) -> Plan:

@@ -9,18 +9,17 @@ settles next finds either nothing to do or the rest of the work.
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tapfs.bus import claims, files
 from tapfs.bus.clock import seconds_of, timestamp
 from tapfs.bus.decide import Decision, Facts, PutOut, decide
-from tapfs.bus.fields import near
+from tapfs.bus.fields import encode, near
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.layout import CANCEL, KNOWN, PAUSE
 from tapfs.bus.plan import Plan, Step
-from tapfs.bus.records import Failure, Run, StateView
+from tapfs.bus.records import LARGE, Failure, Run, StateView
 from tapfs.bus.requests import Request, markers, own, strongest
 from tapfs.bus.statefile import Displaced, Reading
 from tapfs.bus.states import ACTIVE, FINAL, State, Want, route
@@ -59,28 +58,28 @@ def settle(operation: OperationFolder, by: str, *, asked_by: str | None = None, 
         can_publish: whether the caller will publish what is put out.
     """
     put_out: tuple[PutOut, ...] = ()
-    for _ in range(_MOST_ROUNDS):
+    brought: tuple[str, str | None] | None = None
+    for left in reversed(range(_MOST_ROUNDS)):
         reading = operation.state_file.read()
         edits, pending = operation.state_file.displaced()
         before = read_run(operation)
-        run, notes = _take_in(before, reading, edits, asked_by or "file:state.json")
+        if edits and left and reading.is_settled:  # else an edit is in the making where they belong
+            brought = _bring_back(operation, before, reading, edits) or brought
+            continue
+        run, asked = _take_in(before, reading, asked_by or "file:state.json")
         plan = operation.plan()
         decision, frontier, done = _decide(operation, plan, run, can_publish)
-        run = _timed(decision, operation.now())
-        run = _with_hints(operation, run, by)
-        _carry_out(operation, decision, before, run, plan, frontier)
+        run = _with_hints(operation, _timed(decision, operation.now()), by)
+        _carry_out(operation, decision, before, run, plan)
         put_out += decision.put_out
-        _write_history(operation, decision.state, run, by, notes)
-        set_aside = [operation.state_file.acknowledge(edit) for edit in edits]
+        _write_history(operation, decision.state, run, by, asked if (run.want, run.reason) != brought else None)
         view = _view(operation, plan, decision, run, frontier, done)
-        if _is_due(view, reading):
-            set_aside.append(operation.state_file.put(view, reading))
-        if any(set_aside):
-            _tell_of_rejected(operation, [name for name in set_aside if name], reading, edits)
-        elif not edits and not _is_due(view, operation.state_file.read(), only_now=True):
+        if not _is_due(view, reading):
             break
-    is_unsettled = not reading.is_settled
-    look_again = pending or is_unsettled or bool(operation.state_file.displaced()[1])
+        set_aside = operation.state_file.put(view, reading)
+        if set_aside is not None:
+            _tell_of_rejected(operation, set_aside, reading)
+    look_again = pending or not reading.is_settled or operation.state_file.is_watching()
     if decision.state in FINAL and not look_again:
         operation.leave_active()
     elif decision.state not in FINAL:
@@ -123,22 +122,45 @@ def _rebuilt_run(operation: OperationFolder) -> Run:
     return run
 
 
-def _take_in(run: Run, reading: Reading, edits: list[Displaced], asked_by: str) -> tuple[Run, list[tuple[str, str]]]:
-    """Accept what people have asked, oldest first. Returns the run, and (want, by) of each request for the journal."""
-    notes = []
-    for found in [*(edit.reading for edit in edits), reading]:
-        view = found.view
-        if view is None or (view.want, view.reason) == (run.want, run.reason):
-            continue
-        by = asked_by if found is reading else "file:state.json"
-        if run.outcome in FINAL:
-            run = replace(run, notice=f"it has already {_ended(run.outcome)}: 'want: {view.want}' changes nothing")
-        elif run.want == Want.CANCEL:
-            run = replace(run, notice=f"it is being cancelled, which 'want: {view.want}' cannot take back")
-        else:
-            run = replace(run, want=view.want, reason=view.reason, asked_by=by, notice=None)
-            notes.append((view.want, by))
-    return run, notes
+def _bring_back(
+    operation: OperationFolder, run: Run, reading: Reading, edits: list[Displaced]
+) -> tuple[str, str | None] | None:
+    """Give edits that tapfs displaced their place again: the newest goes into `state.json`, where it is taken in.
+
+    Each is journaled. Returns the want and reason that were brought back, if any were.
+
+    The file first, then the note that the edit was seen: a process that dies in between leaves it to be found again.
+    """
+    found_edits = operation.state_file.edits(reading, edits, (run.want, run.reason))
+    asked = [found for found in found_edits if found.view is not None]
+    newest = asked[-1] if asked else reading
+    if newest is not reading and newest.view is not None:
+        base = reading.view or newest.view
+        name = operation.state_file.put(replace(base, want=newest.view.want, reason=newest.view.reason), reading)
+        if name is not None:
+            _tell_of_rejected(operation, name, reading)
+    if newest is reading:
+        asked = asked[:-1]  # taken in, and journaled, where it stands
+    for view in (found.view for found in asked if found.view is not None):
+        operation.note("asked", "file:state.json", want=view.want, reason=view.reason, epoch=run.epoch)
+    for edit in edits:
+        name = operation.state_file.acknowledge(edit)
+        if name is not None:
+            _tell_of_rejected(operation, name, edit.reading)
+    return None if newest is reading or newest.view is None else (newest.view.want, newest.view.reason)
+
+
+def _take_in(run: Run, reading: Reading, asked_by: str) -> tuple[Run, str | None]:
+    """Accept what `state.json` asks. Returns the run, and who asked if anything was; both for the journal."""
+    view = reading.view
+    if view is None or (view.want, view.reason) == (run.want, run.reason):
+        return run, None
+    if run.outcome in FINAL:
+        notice = f"it has already {_ended(run.outcome)}: 'want: {view.want}' changes nothing"
+        return replace(run, notice=notice), None
+    if run.want == Want.CANCEL:
+        return replace(run, notice=f"it is being cancelled, which 'want: {view.want}' cannot take back"), None
+    return replace(run, want=view.want, reason=view.reason, asked_by=asked_by, notice=None), asked_by
 
 
 def _ended(outcome: str | None) -> str:
@@ -169,14 +191,12 @@ def _timed(decision: Decision, now: float) -> Run:
     return replace(run, finished_at=None)
 
 
-def _carry_out(
-    operation: OperationFolder, decision: Decision, before: Run, run: Run, plan: Plan, frontier: tuple[Step, ...]
-) -> None:
+def _carry_out(operation: OperationFolder, decision: Decision, before: Run, run: Run, plan: Plan) -> None:
     """Write the outcome, then take in and put out."""
     layout = operation.layout
     if decision.state is State.SUCCEEDED and before.outcome != State.SUCCEEDED:
         result = operation.result_of(plan.steps[-1])
-        files.replace(layout.result, (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
+        files.replace(layout.result, encode(result))
     if decision.worn_out is not None:
         step = plan.step(decision.worn_out.path)
         files.replace(layout.error, _worn_out(operation, decision, step).encode())
@@ -206,12 +226,12 @@ def _worn_out(operation: OperationFolder, decision: Decision, step: Step) -> Fai
     )
 
 
-def _write_history(operation: OperationFolder, state: State, run: Run, by: str, asked: list[tuple[str, str]]) -> None:
-    """Journal the requests taken in, and each transition passed through since the last line."""
+def _write_history(operation: OperationFolder, state: State, run: Run, by: str, asked_by: str | None) -> None:
+    """Journal the request taken in, and each transition passed through since the last line."""
     journal, now = operation.journal, operation.now()
     before = journal.last_state()
-    for want, asker in asked:
-        journal.append(now, "asked", asker, before, want=want, reason=run.reason, epoch=run.epoch)
+    if asked_by is not None:
+        journal.append(now, "asked", asked_by, before, want=run.want, reason=run.reason, epoch=run.epoch)
     if before is state:
         return
     request = _cause(operation, run, state)
@@ -240,11 +260,10 @@ def _hops(before: State | None, state: State) -> tuple[State, ...]:
 
 def _with_hints(operation: OperationFolder, run: Run, by: str) -> Run:
     """Mention once, in the journal, each file that looks like a misspelt request."""
-    fresh = [name for name, _ in strays(operation) if name not in run.hinted]
-    for name in fresh:
-        text = f"'{name}' asks for nothing{near(name, {PAUSE.lower(): 0, CANCEL.lower(): 0}).replace(chr(39), '')}"
-        operation.note("hint", by, message=text, file=name)
-    return replace(run, hinted=[*run.hinted, *fresh]) if fresh else run
+    fresh = [(name, meant) for name, meant in strays(operation) if name not in run.hinted]
+    for name, meant in fresh:
+        operation.note("hint", by, message=f"'{name}' asks for nothing; did you mean '{meant}'?", file=name)
+    return replace(run, hinted=[*run.hinted, *(name for name, _ in fresh)]) if fresh else run
 
 
 def strays(operation: OperationFolder) -> list[tuple[str, str]]:
@@ -287,14 +306,14 @@ def _message(operation: OperationFolder, run: Run, state: State) -> str | None:
         parts += [f"cannot publish step {path}: {text}; it is tried again" for path, text in troubles.items() if text]
     elif state is State.FAILED:
         with suppress(FileNotFoundError, RecordInvalid):
-            failure = Failure.read(operation.layout.error)
+            failure = Failure.read(operation.layout.error, LARGE)
             parts.append(f"{failure.step}: {failure.type}: {failure.message}"[:500])
     if run.notice:
         parts.append(run.notice)
     return "; ".join(parts) or None
 
 
-def _is_due(view: StateView, reading: Reading, *, only_now: bool = False) -> bool:
+def _is_due(view: StateView, reading: Reading) -> bool:
     """Whether the view must be written, given what is there; moving steps alone wait for their second."""
     if not reading.is_settled:
         return False
@@ -308,13 +327,12 @@ def _is_due(view: StateView, reading: Reading, *, only_now: bool = False) -> boo
     if unmoved != there:
         return True
     written = seconds_of(there.updated_at) or 0.0
-    return not only_now and abs((seconds_of(view.updated_at) or 0.0) - written) >= VIEW_INTERVAL_S
+    return abs((seconds_of(view.updated_at) or 0.0) - written) >= VIEW_INTERVAL_S
 
 
-def _tell_of_rejected(operation: OperationFolder, names: list[str], reading: Reading, edits: list[Displaced]) -> None:
+def _tell_of_rejected(operation: OperationFolder, name: str, reading: Reading) -> None:
     """Say in the journal, and by `notice` in the next round's message, what was set aside and why."""
-    spoilt = [found for found in [*(edit.reading for edit in edits), reading] if found.view is None and found.faults]
-    faults = "; ".join(spoilt[-1].faults) if spoilt else "it was no valid state"
-    text = f"your edit was set aside as {names[-1]}: {faults}; nothing was changed"[:900]
-    operation.note("rejected", "file:state.json", message=text, files=names)
+    faults = "; ".join(reading.faults) or "it was no valid state"
+    text = f"your edit was set aside as {name}: {faults}; nothing was changed"[:900]
+    operation.note("rejected", "file:state.json", message=text, file=name)
     files.replace(operation.layout.run, replace(read_run(operation), notice=text).encode())

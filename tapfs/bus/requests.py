@@ -76,10 +76,10 @@ def in_force(control: ControlLayout, layout: OperationLayout) -> Request:
         run = Run()
     request = own(run)
     state_file = StateFile(layout)
-    readings = [edit.reading for edit in state_file.displaced_edits()] + [state_file.read()]
-    for reading in readings:
+    displaced = state_file.displaced_edits()
+    for reading in state_file.edits(state_file.read(), displaced, (run.want, run.reason)):
         view = reading.view
-        if view is not None and (view.want, view.reason) != (run.want, run.reason):
+        if view is not None and (view.want, view.reason) != (request.want, request.reason):
             request = Request(Want(view.want), view.reason, "state.json", "file:state.json")
     return strongest([request, *markers(control, layout)])
 

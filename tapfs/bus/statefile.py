@@ -4,7 +4,8 @@ People take no lock and use any editor: in place, by rename, by copying. tapfs t
 swaps a new one in (`exchange`), looks at what came out, and keeps that under a hidden name for a moment, because an
 editor may have had it open and write into it after the swap. The hidden name carries the digests of the two versions
 that are nobody's edit, the one put in and the one read before; any other content is an edit, whoever finds it, also
-after a crash between any two of these calls.
+after a crash between any two of these calls. It carries the stamp (inode and time) of the file put in, too: as long as
+`state.json` has that stamp and content it is nobody's edit either, and does not speak against a displaced one.
 
 A text that is no valid state is an edit in the making while it is young or open for writing; after that it is set aside
 as `state.json.rejected-<n>`.
@@ -42,7 +43,8 @@ class Reading:
         content: its bytes; None for nothing and for what cannot be read as a file.
         view: the record, if it is a valid one.
         faults: what is wrong with it otherwise; empty for nothing there.
-        modified_at: its modification time, in seconds.
+        changed_at: when it was last written or got its name, in seconds.
+        stamp: what tells this file from another under the same name.
         is_settled: whether it is what its editor means; a young or open invalid text is not.
         is_missing: nothing has that name.
     """
@@ -50,7 +52,8 @@ class Reading:
     content: bytes | None = None
     view: StateView | None = None
     faults: tuple[str, ...] = ()
-    modified_at: float = 0.0
+    changed_at: float = 0.0
+    stamp: str | None = None
     is_settled: bool = True
     is_missing: bool = False
 
@@ -74,8 +77,23 @@ class StateFile:
         """Read it as it is now; needs no lock."""
         return _read(self._path)
 
+    def edits(self, reading: Reading, displaced: list[Displaced], accepted: tuple[str, str | None]) -> list[Reading]:
+        """Return what may be requests, oldest first.
+
+        Args:
+            reading: what `state.json` says.
+            displaced: the edits found in displaced files.
+            accepted: the want and reason taken in last. The view that tapfs has put in with these is no request; a
+                person's file with the same words is one, and takes back the edits before it.
+        """
+        found = [edit.reading for edit in displaced]
+        is_accepted = reading.view is not None and (reading.view.want, reading.view.reason) == accepted
+        if not found or not (is_accepted and self._was_put_in(reading)):
+            found.append(reading)
+        return sorted(found, key=lambda one: one.changed_at)
+
     def displaced_edits(self) -> list[Displaced]:
-        """Return the settled edits in displaced files, oldest first; changes nothing and needs no lock."""
+        """Return the settled edits in displaced files; changes nothing and needs no lock."""
         return self._look_at_displaced()[0]
 
     def displaced(self) -> tuple[list[Displaced], bool]:
@@ -85,29 +103,45 @@ class StateFile:
             The settled edits found in them, oldest first, and whether to look again in a moment.
         """
         edits, unedited, is_unsettled = self._look_at_displaced()
-        quiet = [path for path in unedited if _is_quiet(path)]
+        quiet = [path for path in unedited if _is_quiet(path) and _is_unedited(path, _read(path))]
+        is_pending = is_unsettled or len(quiet) < len(unedited)
+        if is_pending or edits:  # an edit may still come: what shows that `state.json` is none must stay until then
+            shown = _stamp_of(self._path)
+            quiet = [path for path in quiet if shown not in _parts(path)]
         for path in quiet:
             files.remove(path)
-        return edits, is_unsettled or len(quiet) < len(unedited)
+        return edits, is_pending
 
     def _look_at_displaced(self) -> tuple[list[Displaced], list[str], bool]:
         """Return the settled edits, the files that hold nobody's edit, and whether an edit is in the making."""
         edits: list[Displaced] = []
         unedited: list[str] = []
         is_unsettled = False
-        for name in os.listdir(self._folder):
-            if not name.startswith(DISPLACED_PREFIX):
-                continue
-            path = os.path.join(self._folder, name)
+        for path in self._hidden_paths():
             reading = _read(path)
-            if reading.content is not None and _digest(reading.content) in name.split("."):
+            if _is_unedited(path, reading):
                 unedited.append(path)
             elif reading.is_settled and not reading.is_missing:
                 edits.append(Displaced(path, reading))
             else:
                 is_unsettled = is_unsettled or not reading.is_missing
-        edits.sort(key=lambda edit: edit.reading.modified_at)
+        edits.sort(key=lambda edit: edit.reading.changed_at)
         return edits, unedited, is_unsettled
+
+    def _hidden_paths(self) -> list[str]:
+        names = os.listdir(self._folder)
+        return [os.path.join(self._folder, name) for name in names if name.startswith(DISPLACED_PREFIX)]
+
+    def _was_put_in(self, reading: Reading) -> bool:
+        """Whether tapfs has put that in. By both: a write in the same tick of the clock leaves the stamp as it was."""
+        if reading.stamp is None or reading.content is None:
+            return False
+        marks = {reading.stamp, _digest(reading.content)}
+        return any(marks <= set(_parts(path)) for path in self._hidden_paths())
+
+    def is_watching(self) -> bool:
+        """Say whether a displaced file is still kept, so that somebody must look again."""
+        return any(name.startswith(DISPLACED_PREFIX) for name in os.listdir(self._folder))
 
     def acknowledge(self, edit: Displaced) -> str | None:
         """Note that an edit in a displaced file was taken in; a nonsense one is set aside.
@@ -117,8 +151,9 @@ class StateFile:
         """
         if edit.reading.view is None or edit.reading.content is None:
             return self._set_aside(edit.path)
+        stamps = [part for part in _parts(edit.path) if "-" in part]
         with suppress(FileNotFoundError):
-            os.rename(edit.path, self._hidden(edit.reading.content))
+            os.rename(edit.path, self._hidden(*stamps, _digest(edit.reading.content)))
         return None
 
     def put(self, view: StateView, seen: Reading) -> str | None:
@@ -130,8 +165,12 @@ class StateFile:
             The name under which a nonsense text was set aside, or None.
         """
         content = view.encode()
-        hidden = self._hidden(content, seen.content)
-        os.rename(files.write_temporary(self._folder, content), hidden)
+        temporary = files.write_temporary(self._folder, content)
+        parts = [_stamp_of(temporary), _digest(content)]
+        if seen.view is not None and seen.content is not None:
+            parts.append(_digest(seen.content))  # not a nonsense text's: that is somebody's edit until it is set aside
+        hidden = self._hidden(*parts)
+        os.rename(temporary, hidden)
         try:
             if not files.exchange(hidden, self._path):
                 self._put_without_exchange(hidden)
@@ -152,14 +191,12 @@ class StateFile:
             os.rename(self._path, aside)
         with suppress(FileExistsError):
             os.link(hidden, self._path)
+        files.remove(hidden)  # first: a folder that somebody has put there cannot take the place of a file
         if files.exists(aside):
             os.rename(aside, hidden)
-        else:
-            files.remove(hidden)
 
-    def _hidden(self, *contents: bytes | None) -> str:
-        digests = ".".join(_digest(content) for content in contents if content is not None)
-        return os.path.join(self._folder, f"{DISPLACED_PREFIX}{digests}.{os.urandom(3).hex()}")
+    def _hidden(self, *parts: str) -> str:
+        return os.path.join(self._folder, f"{DISPLACED_PREFIX}{'.'.join(parts)}.{os.urandom(3).hex()}")
 
     def _set_aside(self, path: str) -> str:
         number = 1
@@ -179,11 +216,11 @@ def _read(path: str) -> Reading:
         return Reading(faults=(str(error.strerror),))
     except OSError as error:
         return Reading(faults=(f"it cannot be read: {error.strerror}",))
-    modified_at = status.st_mtime
+    told = (status.st_ctime, _stamp(status))
     try:
-        return Reading(content, StateView.decode(content, strict=True), (), modified_at)
+        return Reading(content, StateView.decode(content, strict=True), (), *told)
     except Faulty as error:
-        return Reading(content, None, error.faults, modified_at, _has_settled(path, status))
+        return Reading(content, None, error.faults, *told, is_settled=_has_settled(path, status))
 
 
 def _has_settled(path: str, status: os.stat_result) -> bool:
@@ -194,7 +231,12 @@ def _has_settled(path: str, status: os.stat_result) -> bool:
 
 
 def _is_quiet(path: str) -> bool:
-    """Whether nobody can write to a displaced file any more: some time has passed, and nobody has it open."""
+    """Whether nobody can write to a displaced file any more: nobody has it open, and some time has passed.
+
+    In this order: who had it open and wrote before the first look has changed the time that the second one sees. The
+    caller reads the file once more.
+    """
+    has_writer = files.has_writer(path)
     try:
         status = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
@@ -202,12 +244,31 @@ def _is_quiet(path: str) -> bool:
     age = time.time() - max(status.st_mtime, status.st_ctime)
     if 0 <= age < SETTLE_S:
         return False
-    has_writer = files.has_writer(path)
     return has_writer is False or (has_writer is None and not 0 <= age < BLIND_KEEP_S)
 
 
 def _same(one: Reading, other: Reading) -> bool:
     return one.content == other.content and one.faults == other.faults
+
+
+def _is_unedited(path: str, reading: Reading) -> bool:
+    return reading.content is not None and _digest(reading.content) in _parts(path)
+
+
+def _parts(path: str) -> list[str]:
+    return os.path.basename(path).split(".")
+
+
+def _stamp_of(path: str) -> str:
+    try:
+        return _stamp(os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return ""
+
+
+def _stamp(status: os.stat_result) -> str:
+    """Inode and modification time, which a rename does not change; the hyphen tells it from a digest."""
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}"
 
 
 def _digest(content: bytes) -> str:

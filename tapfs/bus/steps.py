@@ -41,23 +41,32 @@ def claim_step(operation: OperationFolder, path: str, epoch: int, attempt: int, 
     Returns:
         The claim, or why the message has no effect; a drop is in the journal.
     """
-    with operation.locked():
-        reason = _why_not(operation, path, epoch, attempt)
-        if reason is None:
-            step = operation.plan().step(path)
-            claim = Claim.read(operation.layout.claim(path))
-            holder = Holder(worker, socket.gethostname(), os.getpid(), timestamp(operation.now()))
-            held = claims.take(operation.layout, step, claim, holder)
-            run = read_run(operation)
-            if run.started_at is None:
-                files.replace(operation.layout.run, replace(run, started_at=timestamp(operation.now())).encode())
-        else:
-            held = None
-            details = {"step": path, "epoch": epoch, "attempt": attempt, "reason": reason}
-            operation.note("dropped", **details)
-        settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)
-    publish(operation, settled.put_out)
+    held = None
+    try:
+        with operation.locked():
+            reason = _why_not(operation, path, epoch, attempt)
+            if reason is None:
+                step = operation.plan().step(path)
+                claim = Claim.read(operation.layout.claim(path))
+                holder = Holder(worker, socket.gethostname(), os.getpid(), timestamp(operation.now()))
+                held = claims.take(operation.layout, step, claim, holder)
+                _note_start(operation)
+            else:
+                details = {"step": path, "epoch": epoch, "attempt": attempt, "reason": reason}
+                operation.note("dropped", **details)
+            settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)
+        publish(operation, settled.put_out)
+    except BaseException:
+        if held is not None:
+            held.release()  # nobody will run the step, and its lock would look alive for as long as this process is
+        raise
     return held if held is not None else Dropped(reason or "")
+
+
+def _note_start(operation: OperationFolder) -> None:
+    run = read_run(operation)
+    if run.started_at is None:
+        files.replace(operation.layout.run, replace(run, started_at=timestamp(operation.now())).encode())
 
 
 def _why_not(operation: OperationFolder, path: str, epoch: int, attempt: int) -> str | None:
@@ -107,7 +116,7 @@ def commit_step(
             attempt=held.claim.attempt,
         )
         target = operation.layout.commit(held.step)
-        os.makedirs(target.parent, exist_ok=True)
+        files.make_dirs(target.parent)
         try:
             files.create(target, record.encode())
         except FileExistsError:
@@ -163,8 +172,10 @@ def _end(
     `write` returns why it wrote nothing, or None. `pause_because` is the reason of a clause that asks to pause here.
     """
     with operation.locked():
-        reason = _why_not_ours(operation, held) or write()
-        held.release()
+        try:
+            reason = _why_not_ours(operation, held) or write()
+        finally:
+            held.release()  # also when it could not be written: the step is then found as one whose worker went away
         if reason is not None:
             claim = held.claim
             details = {"step": held.step.path, "epoch": claim.epoch, "attempt": claim.attempt, "reason": reason}
@@ -209,7 +220,7 @@ def write_checkpoint(operation: OperationFolder, held: HeldClaim, checkpoint: Ch
     if not held.is_ours():
         return False
     target = operation.layout.checkpoint(held.step)
-    os.makedirs(target.parent, exist_ok=True)
+    files.make_dirs(target.parent)
     files.replace(target, checkpoint.encode())
     return True
 

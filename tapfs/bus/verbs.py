@@ -32,14 +32,14 @@ class Answer:
         operation_id: whose.
         success: whether what was asked is so, or on its way.
         changed: whether the verb changed anything.
-        state: the state after it.
+        state: the state after it; None where there is no such operation.
         message: what happened, for a person.
     """
 
     operation_id: str
     success: bool
     changed: bool
-    state: str
+    state: str | None
     message: str
 
     def document(self) -> dict[str, Json]:
@@ -53,14 +53,13 @@ def pause(operation: OperationFolder, reason: str | None = None) -> Answer:
     Raises:
         Refused: it has ended or is being cancelled; nothing was changed.
     """
-    before, settled = _ask(operation, Want.PAUSE, reason)
-    if before is settled.state and before is State.PAUSED:
-        held = _marker_names(operation)
-        return _answer(operation, settled, changed=False, message="already paused" + (f" by {held}" if held else ""))
-    if before is State.PAUSING:
-        return _answer(operation, settled, changed=False, message="already pausing")
-    message = "paused" if settled.state is State.PAUSED else "pausing: it stops at its next tap"
-    return _answer(operation, settled, changed=True, message=message)
+    _, changed, settled = _ask(operation, Want.PAUSE, reason)
+    is_over = settled.state is State.PAUSED
+    if not changed:
+        return _answer(operation, settled, changed=False, message="already paused" if is_over else "already pausing")
+    held = _marker_names(operation)
+    message = "paused" if is_over else "pausing: it stops at its next tap"
+    return _answer(operation, settled, changed=True, message=message + (f"; also held by {held}" if held else ""))
 
 
 def cancel(operation: OperationFolder, reason: str | None = None) -> Answer:
@@ -69,7 +68,7 @@ def cancel(operation: OperationFolder, reason: str | None = None) -> Answer:
     Raises:
         Refused: it has succeeded or failed; nothing was changed.
     """
-    before, settled = _ask(operation, Want.CANCEL, reason)
+    before, _, settled = _ask(operation, Want.CANCEL, reason)
     if before in (State.CANCELLED, State.CANCELLING):
         return _answer(operation, settled, changed=False, message=f"already {before}")
     if settled.state in (State.CANCELLED, State.CANCELLING):
@@ -87,6 +86,7 @@ def resume(operation: OperationFolder, reason: str | None = None) -> Answer:
     Raises:
         Refused: it is being cancelled; nothing was changed.
     """
+    check_reason(reason)
     with operation.locked():
         before = _settled_state(operation)
         if before is State.SUCCEEDED:
@@ -113,7 +113,7 @@ def _revive(operation: OperationFolder, run: Run, reason: str | None) -> None:
     """Turn an operation that failed or was cancelled into a paused one, from which it goes on in a new epoch."""
     if files.exists(operation.layout.error):
         target = operation.layout.attic_file("error.json", run.epoch)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        files.make_dirs(target.parent)
         operation.layout.error.rename(target)
     revived = replace(
         run, outcome=State.PAUSED.value, want=Want.RUN.value, reason=reason, asked_by=operation.actor, notice=None
@@ -122,8 +122,13 @@ def _revive(operation: OperationFolder, run: Run, reason: str | None) -> None:
     operation.note("asked", want=Want.RUN, reason=reason, epoch=run.epoch)
 
 
-def _ask(operation: OperationFolder, want: Want, reason: str | None) -> tuple[State, Settled]:
-    """Write a want into `state.json` and settle. Returns the state before, and what came out."""
+def _ask(operation: OperationFolder, want: Want, reason: str | None) -> tuple[State, bool, Settled]:
+    """Write a want into `state.json` and settle.
+
+    Returns:
+        The state before, whether the want was not there already, and what came out. A marker's hold is not the
+        operation's own: asked beside one, the want is written, and still holds when the marker is gone.
+    """
     check_reason(reason)
     with operation.locked():
         before = _settled_state(operation)
@@ -131,13 +136,12 @@ def _ask(operation: OperationFolder, want: Want, reason: str | None) -> tuple[St
             raise _refused(operation, before, want, _FINISHED)
         if want is Want.PAUSE and before is State.CANCELLING:
             raise _refused(operation, before, want, "a cancel is not taken back; afterwards, resume starts it again")
-        run = read_run(operation)
-        repeated = run.want == want or (before is State.PAUSED and want is Want.PAUSE)
-        if before not in FINAL and not (repeated and (reason is None or run.reason == reason)):
+        is_new = before not in FINAL and read_run(operation).want != want
+        if is_new:
             write_want(operation, want, reason)
         settled = _settle_asked(operation)
     publish(operation, settled.put_out)
-    return before, settled
+    return before, is_new, settled
 
 
 def _settle_asked(operation: OperationFolder) -> Settled:

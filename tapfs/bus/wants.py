@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from tapfs.bus.folder import OperationFolder
+from tapfs.bus.reconcile import read_run
 from tapfs.bus.records import StateView
-from tapfs.bus.statefile import OPEN_SETTLE_S
+from tapfs.bus.statefile import Reading
 from tapfs.bus.states import Want
-
-_POLL_S = 0.02
 
 
 def write_want(operation: OperationFolder, want: Want, reason: str | None) -> None:
-    """Put the want into `state.json`, under the operation's lock; an edit in the making is let settle first."""
-    state_file = operation.state_file
-    deadline = time.monotonic() + OPEN_SETTLE_S + 1.0
-    reading = state_file.read()
-    while not reading.is_settled and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-        reading = state_file.read()
-    view = reading.view or StateView(want=want)
-    state_file.put(replace(view, want=want.value, reason=reason), reading)
+    """Put the want into `state.json`, under the operation's lock.
+
+    An edit there that nobody has taken in yet, or that is in the making, is displaced as such: whoever settles finds
+    it, and it counts before this want or after it by when it was written.
+    """
+    run = read_run(operation)
+    seen = operation.state_file.read()
+    view = seen.view or StateView(want=want)
+    is_taken_in = seen.view is not None and (view.want, view.reason) == (run.want, run.reason)
+    asked = replace(view, want=want.value, reason=reason)
+    operation.state_file.put(asked, seen if is_taken_in or seen.is_missing else Reading())

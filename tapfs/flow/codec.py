@@ -7,11 +7,12 @@ gets the same types that it would get through a broker.
 from __future__ import annotations
 
 import json
+import reprlib
 
 from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps, loads
 
-from tapfs.bus.fields import Json, shown
+from tapfs.bus.fields import Json
 from tapfs.errors import ResultUnstorable
 
 
@@ -29,7 +30,7 @@ def to_json(value: object, what: str) -> Json:
         return json.loads(dumps(value, allow_nan=False))
     except (TypeError, ValueError, EncodeError, RecursionError) as error:
         raise ResultUnstorable(
-            f"cannot store {what}: {error} ({shown(value)})",
+            f"cannot store {what}: {error} ({reprlib.repr(value)})",
             hint="use texts, numbers, booleans, None, lists, dicts, dates, UUIDs, decimals or bytes",
         ) from None
 
@@ -40,8 +41,17 @@ def from_json(value: Json) -> Json:
 
 
 def is_faithful(value: object) -> bool:
-    """Say whether plain JSON gives the value back as it is: no tuples, no keys but texts, no NaN."""
+    """Say whether plain JSON gives the value back as it is: no tuples, no keys but texts, no NaN, no Counter."""
     try:
-        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value) and is_plain(value)
     except (TypeError, ValueError, RecursionError):
         return False
+
+
+def is_plain(value: object) -> bool:
+    """Say whether all dicts and lists in it are just that: a `Counter` equals a dict, but comes back as one."""
+    if isinstance(value, dict):
+        return type(value) is dict and all(is_plain(one) for one in value.values() if isinstance(one, (dict, list)))
+    if isinstance(value, list):
+        return type(value) is list and all(is_plain(one) for one in value if isinstance(one, (dict, list)))
+    return True

@@ -31,6 +31,8 @@ from tapfs.flow.place import Progress, current_progress
 
 #: Seconds between two looks while there is nothing to run.
 POLL_S = 0.05
+#: Seconds between two reconciles by the observer.
+RECONCILE_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Foreground:
         self.operation = operation
         self._bus = bus
         self._stops_when_paused = threading.Event()
+        self._observer = Control(bus.control.path, actor=bus.control.actor).operation(operation.id)
+        self._next_reconcile = 0.0
 
     def run(self) -> State:
         """Run until the operation has ended, or is paused after `pause_and_stop`; returns its state."""
@@ -77,12 +81,17 @@ class Foreground:
         The handler may interrupt this very process inside the operation's lock, which a thread waits for.
         """
         self._stops_when_paused.set()
-        control = Control(self._bus.control.path, actor=self._bus.control.actor)
-        threading.Thread(target=_pause, args=(control.operation(self.operation.id), reason), daemon=True).start()
+        threading.Thread(target=_pause, args=(self._observer, reason), daemon=True).start()
 
     def standing(self) -> Standing:
-        """How the operation stands now; cheap, and safe in any thread."""
-        view = self.operation.view()
+        """How the operation stands now; cheap, for one thread beside the one in `run`.
+
+        Reconciles about once a second, so that files asking for something are answered also while a step never taps.
+        """
+        if time.monotonic() >= self._next_reconcile:
+            self._observer.reconcile()
+            self._next_reconcile = time.monotonic() + RECONCILE_INTERVAL_S
+        view = self._observer.view()
         return Standing(
             State(view.state or State.QUEUED),
             view.step,

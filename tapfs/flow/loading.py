@@ -25,9 +25,10 @@ def load_bus(name: str) -> Bus:
         app = import_module(module_name)
         for part in (attribute or "app").split("."):
             app = getattr(app, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever the program's module raises
         raise TapfsError(
-            f"cannot load the app '{name}': {error}", hint="name it as MODULE:APP with --app or TAPFS_APP"
+            f"cannot load the app '{name}': {type(error).__name__}: {error}",
+            hint="name it as MODULE:APP with --app or TAPFS_APP",
         ) from error
     if not isinstance(app, Celery):
         raise TapfsError(f"'{name}' is no Celery app, but {type(app).__name__}", hint="name it as MODULE:APP")

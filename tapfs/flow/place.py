@@ -17,14 +17,15 @@ from typing import Any
 
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
+from tapfs.bus.doorbell import reconcile
 from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.records import Checkpoint
 from tapfs.bus.requests import in_force
 from tapfs.bus.states import Want
 from tapfs.bus.steps import read_checkpoint, write_checkpoint
-from tapfs.errors import RecordInvalid, ResultUnstorable
-from tapfs.flow.codec import is_faithful
+from tapfs.errors import RecordInvalid, ResultUnstorable, TapfsError
+from tapfs.flow.codec import is_faithful, is_plain
 
 #: Seconds between two looks at the files.
 CHECK_INTERVAL_S = 0.05
@@ -34,6 +35,8 @@ CHECKPOINT_INTERVAL_S = 1.0
 CLAUSE_INTERVAL_S = 1.0
 #: A snapshot or a checkpoint may take this share of the time.
 _SHARE = 0.05
+#: Characters after which no longer path into a value is told.
+_LONGEST_PLACE = 200
 
 
 class Stop(BaseException):
@@ -51,7 +54,13 @@ class Fold:
         self.unit: str = source.unit
         self.saved: Json = None
         self._identity = source.identity()
+        self._is_current = False
         self.next_snapshot = 0.0
+        self.is_open = True
+
+    def move(self, cursor: Json, done: float) -> None:
+        """Be behind a chunk."""
+        self.cursor, self.done, self._is_current = cursor, done, False
 
     def snapshot(self) -> None:
         """Keep cursor and value together as they are now; only between two chunks.
@@ -59,15 +68,18 @@ class Fold:
         Raises:
             ResultUnstorable: JSON would not give them back as they are.
         """
+        if self._is_current:
+            return
         start = time.monotonic()
         turn = {"identity": self._identity, "cursor": self.cursor, "done": self.done, "value": self.value}
         try:
             kept = json.loads(json.dumps(turn, allow_nan=False))
+            is_same = kept == turn and is_plain(turn)
         except (TypeError, ValueError, RecursionError):
-            raise unfaithful({"cursor": self.cursor, "value": self.value}) from None
-        if kept != turn:
-            raise unfaithful({"cursor": self.cursor, "value": self.value})
-        self.saved = kept
+            is_same = False
+        if not is_same:
+            raise unfaithful(self.value) if is_faithful(self.cursor) else unfaithful(self.cursor, "cursor")
+        self.saved, self._is_current = kept, True
         end = time.monotonic()
         self.next_snapshot = end + (end - start) / _SHARE
 
@@ -120,6 +132,8 @@ class Place:
         self._folds: list[Fold] = []
         self._reported: Progress | None = None
         self._written: Checkpoint | None = None
+        # Without a tap before this step the workflow cannot be held with it undone: a stop would only restart it.
+        self._can_pause = operation.plan().has_tap_before(held.step)
         now = time.monotonic()
         self._next_check = now
         self._next_clause = now + CLAUSE_INTERVAL_S
@@ -155,7 +169,16 @@ class Place:
         return Progress(newest.done, newest.total, newest.unit)
 
     def open_fold(self, source: Any, initial: Any) -> Fold:
-        """Begin the step's next fold: where its checkpoint says, or anew."""
+        """Begin the step's next fold: where its checkpoint says, or anew.
+
+        Raises:
+            TapfsError: the one before is not over; a stop is a whole turn of one fold only.
+        """
+        if any(fold.is_open for fold in self._folds):
+            raise TapfsError(
+                "a step cannot begin a fold while another of its folds is not over",
+                hint="fold one after the other; read what belongs inside a fold's body without tap.fold",
+            )
         number = len(self._folds)
         if number < len(self._earlier):
             earlier = self._checked(self._earlier[number])
@@ -164,6 +187,7 @@ class Place:
         else:
             fold = Fold(source, initial, None, 0, source.total())
         fold.snapshot()
+        fold.next_snapshot = 0.0  # what cannot be saved is to be found at the first chunk
         self._folds.append(fold)
         return fold
 
@@ -179,12 +203,12 @@ class Place:
 
     def turn(self, fold: Fold, cursor: Json, done: float) -> None:
         """Be the tap behind a chunk of a fold: here, and only here, cursor and value belong together."""
-        fold.cursor, fold.done = cursor, done
+        fold.move(cursor, done)
         now = time.monotonic()
+        if now >= fold.next_snapshot:
+            fold.snapshot()
         if now >= self._next_check:
             self._look(now, fold)
-        elif now >= fold.next_snapshot:
-            fold.snapshot()
 
     def check(self) -> None:
         """Be a tap in the middle of work: a stop here goes back to the last whole turn of a fold.
@@ -199,16 +223,21 @@ class Place:
     def _look(self, now: float, at_turn_of: Fold | None) -> None:
         """Look at the files; stop if somebody asks for it; write the checkpoint if it is time to."""
         request = in_force(self._operation.control, self._operation.layout)
-        must_stop = request.want is not Want.RUN or not self._held.is_ours() or self._clause_says_so(now)
+        is_asked = request.want is Want.CANCEL or (request.want is Want.PAUSE and self._can_pause)
+        is_lost = not self._held.is_ours()
+        must_stop = is_asked or is_lost or self._clause_says_so(now)
         if must_stop or now >= self._next_write:
             start = time.monotonic()
-            if at_turn_of is not None:
+            if must_stop and at_turn_of is not None:
                 at_turn_of.snapshot()
             self.save()
+            if not must_stop:
+                reconcile(self._operation)  # brings `state.json` up to the step, also where there is no supervisor
             end = time.monotonic()
             self._next_write = end + max(CHECKPOINT_INTERVAL_S, (end - start) / _SHARE)
         if must_stop:
-            raise Stop(self.pause_because or request.reason or f"{request.source} asks to {request.want}")
+            asked = request.reason or f"{request.source} asks to {request.want}"
+            raise Stop(self.pause_because or (asked if is_asked else "the step was given to another"))
         self._next_check = time.monotonic() + CHECK_INTERVAL_S
 
     def _clause_says_so(self, now: float) -> bool:
@@ -225,7 +254,8 @@ class Place:
             newest = self._folds[-1]
             progress = Progress(newest.saved["done"], newest.total, newest.unit)
         checkpoint = Checkpoint(
-            folds=[fold.saved for fold in self._folds],
+            # Those that this run has not come to yet stay as they are.
+            folds=[fold.saved for fold in self._folds] + self._earlier[len(self._folds) :],
             **asdict(progress),
             epoch=self._held.claim.epoch,
             attempt=self._held.claim.attempt,
@@ -238,16 +268,18 @@ class Place:
         write_checkpoint(self._operation, self._held, stamped)
 
 
-def unfaithful(value: object) -> ResultUnstorable:
-    """The error for a value that JSON does not give back as it is."""
+def unfaithful(value: object, what: str = "value") -> ResultUnstorable:
+    """The error for a fold's value or cursor that JSON does not give back as it is."""
     return ResultUnstorable(
-        f"a fold's value cannot be saved: JSON does not give it back as it is ({_culprit(value)})",
-        hint="use dicts with text keys, lists, texts, finite numbers, booleans and None",
+        f"a fold's {what} cannot be saved: JSON does not give it back as it is ({_culprit(value, what)})",
+        hint="use plain dicts with text keys, lists, texts, finite numbers, booleans and None",
     )
 
 
-def _culprit(value: object, where: str = "value") -> str:
+def _culprit(value: object, where: str) -> str:
     """Name the first part of a value that JSON does not keep."""
+    if len(where) > _LONGEST_PLACE:  # it may contain itself
+        return where
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):

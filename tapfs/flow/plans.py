@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from celery.canvas import Signature, _chain, chord, group
+from celery.canvas import Signature, _chain, chord, chunks, group
 
 from tapfs.bus.fields import Json
 from tapfs.bus.plan import Plan, Step, path_of, sequence_of, short_name
@@ -28,7 +28,6 @@ KEPT_OPTIONS = frozenset(
         "headers",
         "ignore_result",
         "shadow",
-        "serializer",
         "compression",
         "delivery_mode",
     }
@@ -70,18 +69,30 @@ def plan_for(
 
 def _flat(workflow: object) -> Iterator[Signature]:
     """The signatures of a chain in order, of chains in chains too."""
-    if isinstance(workflow, (group, chord)):
+    if isinstance(workflow, (group, chord, chunks)):
+        kind = type(workflow).__name__.lstrip("_")
         raise NotTappable(
-            f"a {type(workflow).__name__} cannot be made tappable by this version: only chains of tasks can",
+            f"a {kind} cannot be made tappable by this version: only chains of tasks can",
             hint="make each chain an operation of its own, or run the fan-out inside one step",
         )
     if isinstance(workflow, _chain):
+        _refuse_own(workflow)
         for task in workflow.tasks:
             yield from _flat(task)
         return
     if not isinstance(workflow, Signature):
         raise NotTappable(f"{workflow!r} is no signature", hint="make one with task.s(...)")
     yield workflow
+
+
+def _refuse_own(workflow: _chain) -> None:
+    """Refuse a chain with options beside those of its tasks: Celery gives them to its first task, if to any."""
+    own = [name for name, value in workflow.options.items() if value is not None and name not in _OF_CELERY]
+    if own:
+        raise NotTappable(
+            f"the chain itself has the option '{own[0]}', which would reach its first task at most",
+            hint="set it on the tasks that it is for, with task.s(...).set(...)",
+        )
 
 
 def _step(signature: Signature, path: str) -> Step:
@@ -101,6 +112,8 @@ def _options(options: dict[str, Any], where: str) -> dict[str, Json]:
     kept = {}
     for name, value in options.items():
         if value is None or name in _OF_CELERY:
+            continue
+        if name == "serializer" and value == "json":  # what is used anyway
             continue
         if name not in KEPT_OPTIONS:
             raise NotTappable(f"{where} has the option '{name}', which this version of tapfs cannot keep")

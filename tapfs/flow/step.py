@@ -61,7 +61,11 @@ def run_step(task: Any, header: StepHeader, bus: Bus) -> Any:
         logger.info("dropped a message of operation %s, step %s: %s", header.operation, header.step, held.reason)
         bus.tell_if_paused(operation)
         raise Ignore
-    return _Run(task, bus, operation, held).execute()
+    try:
+        return _Run(task, bus, operation, held).execute()
+    finally:
+        # Only an end that could not be written, or SystemExit, finds it held: the step is recovered then, not stuck.
+        held.release()
 
 
 class _Run:
@@ -99,7 +103,6 @@ class _Run:
             raise
         except BaseException:
             self._save(place)
-            self._held.release()
             raise
         self._commit(stored)
         return result
@@ -116,7 +119,7 @@ class _Run:
         return args, kwargs
 
     def _clause(self) -> Callable[[], str | None] | None:
-        if self._plan.clause is None:
+        if self._plan.clause is None or not self._plan.has_tap_before(self._held.step):
             return None
         return lambda: self._ask_clause(self._last)
 
@@ -142,7 +145,9 @@ class _Run:
 
     def _retry(self, place: Place | None) -> None:
         self._save(place)
-        not_before, retries = place.retry if place is not None and place.retry is not None else (None, 0)
+        not_before, retries = (
+            place.retry if place is not None and place.retry is not None else (None, self._held.claim.retries)
+        )
         self._log(retry_step(self._operation, self._held, not_before, retries))
 
     def _failed(self, place: Place | None, error: BaseException) -> None:

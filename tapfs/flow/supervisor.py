@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tapfs.bus import files
+from tapfs.bus.control import Control
 from tapfs.bus.layout import ID
 from tapfs.bus.locks import SingleHolder
 from tapfs.errors import OperationUnknown, TapfsError
@@ -46,7 +47,14 @@ class Supervisor:
 
     def __init__(self, bus: Bus, *, scan_interval_s: float = SCAN_INTERVAL_S, uses_events: bool = True) -> None:
         self._bus = bus
-        self._control = bus.control
+        # Its own objects: a worker's steps in this process act under another name at the same time.
+        self._control = Control(
+            bus.control.path,
+            publisher=bus.control.publisher,
+            actor=f"supervisor:{os.getpid()}",
+            clock=bus.control.now,
+            recovery=bus.control.recovery,
+        )
         self._scan_interval_s = scan_interval_s
         self._holder = SingleHolder(self._control.layout.supervisor_lock)
         self._stopping = threading.Event()
@@ -130,7 +138,6 @@ class Supervisor:
     def _look_at(self, operation_id: str) -> None:
         """Reconcile one operation; an error is logged and leaves the others alone."""
         operation = self._control.operation(operation_id)
-        operation.actor = f"supervisor:{os.getpid()}"
         try:
             if self._bus.reconcile(operation):
                 self._due[operation_id] = time.monotonic() + LOOK_AGAIN_S

@@ -70,6 +70,8 @@ def fold(source: Source[Chunk], initial: Value) -> Iterator[tuple[Value, Chunk]]
     The value is changed in place. It is saved together with the cursor about once a second and at a stop, and is given
     back as it was when the step goes on. There is always at least one turn: with no chunk left, the chunk is empty.
 
+    A step may fold several times, one after the other; each goes on where it was. Folds inside one another are refused.
+
     Args:
         source: where the data is.
         initial: the value to begin with, a dict or list that JSON holds faithfully.
@@ -81,6 +83,7 @@ def fold(source: Source[Chunk], initial: Value) -> Iterator[tuple[Value, Chunk]]
         Stop: as `check` does.
         ResultUnstorable: the value is none that JSON gives back as it is; the last checkpoint is unchanged.
         SourceChanged: the source is not what the checkpoint was made of; the checkpoint is unchanged.
+        TapfsError: another fold of the step is not over.
     """
     if not isinstance(initial, (dict, list)):
         raise ResultUnstorable(
@@ -91,18 +94,22 @@ def fold(source: Source[Chunk], initial: Value) -> Iterator[tuple[Value, Chunk]]
         raise unfaithful(initial)
     place = current_place()
     if place is None:
-        for chunk, _, _ in _at_least_once(source, None):
+        for chunk, _, _ in _at_least_once(source, None, 0):
             yield initial, chunk
         return
     own = place.open_fold(source, initial)
     value: Value = own.value
-    place.turn(own, own.cursor, own.done)
-    for chunk, cursor, done in _at_least_once(source, own.cursor):
-        yield value, chunk
-        place.turn(own, cursor, done)
+    try:
+        place.check()
+        for chunk, cursor, done in _at_least_once(source, own.cursor, own.done):
+            yield value, chunk
+            place.turn(own, cursor, done)
+        own.snapshot()
+    finally:
+        own.is_open = False
 
 
-def _at_least_once(source: Source[Chunk], cursor: object) -> Iterator[tuple[Chunk, object, int | float]]:
+def _at_least_once(source: Source[Chunk], cursor: object, done: float) -> Iterator[tuple[Chunk, object, int | float]]:
     """Read a source; where nothing is left, give one empty chunk with the cursor as it was."""
     is_empty = True
     for item in source.read(cursor):  # type: ignore[arg-type]
@@ -110,7 +117,7 @@ def _at_least_once(source: Source[Chunk], cursor: object) -> Iterator[tuple[Chun
         yield item
     if is_empty:
         empty: list[object] = []
-        yield empty, cursor, source.total() or 0  # type: ignore[misc]
+        yield empty, cursor, source.total() or done  # type: ignore[misc]
 
 
 __all__ = ["Stop", "check", "fold", "operation_id", "progress"]

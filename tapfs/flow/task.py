@@ -5,18 +5,22 @@ Set it as the app's `task_cls`. A task called without tapfs's header runs as eve
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import logging
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from celery import Task
+from celery.exceptions import Ignore
 
 from tapfs.bus.clock import timestamp
 from tapfs.errors import TapfsError
 from tapfs.flow import worker as worker  # each worker of an app with such tasks supervises
 from tapfs.flow.bus import bus_of
-from tapfs.flow.message import header_of
+from tapfs.flow.message import HeaderInvalid, header_of
 from tapfs.flow.place import Place
 from tapfs.flow.step import run_step
+
+logger = logging.getLogger(__name__)
 
 
 class TappableTask(Task):
@@ -28,11 +32,18 @@ class TappableTask(Task):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the step that the message speaks of; without one, just run."""
-        if self.request.called_directly:
+        request = self.request
+        # The latter when a step, its clause or its callback calls the step's own task.
+        if request.called_directly or getattr(request, "is_tapfs_step", False):
             return super().__call__(*args, **kwargs)
-        header = header_of(self.request)
+        try:
+            header = header_of(request)
+        except HeaderInvalid as error:
+            logger.warning("dropped a message of task %s: %s", self.name, error)
+            raise Ignore from None
         if header is None:
             return self.run(*args, **kwargs)
+        request.is_tapfs_step = True
         return run_step(self, header, bus_of(self.app))
 
     def signature_from_request(
@@ -48,16 +59,17 @@ class TappableTask(Task):
                 f"{self.name}: a step cannot be retried with other arguments than the workflow gives it",
                 hint="call self.retry() without args and kwargs",
             )
-        return StepRetry(place, current, extra_options)
+        return StepRetry(place, current, extra_options, self.app.timezone)
 
 
 class StepRetry:
     """Stands for the signature that `self.retry` would send."""
 
-    def __init__(self, place: Place, request: Any, options: dict[str, Any]) -> None:
+    def __init__(self, place: Place, request: Any, options: dict[str, Any], timezone: tzinfo) -> None:
         self.args, self.kwargs = request.args, request.kwargs
         self._place = place
         self._options = options
+        self._timezone = timezone
 
     def apply_async(self) -> None:
         """Note when the step is to be tried again; it is put out when the task has ended."""
@@ -66,5 +78,7 @@ class StepRetry:
             eta = datetime.now(UTC) + timedelta(seconds=float(countdown))
         if isinstance(eta, str):
             eta = datetime.fromisoformat(eta)
+        if eta is not None and eta.tzinfo is None:  # as Celery takes it
+            eta = eta.replace(tzinfo=self._timezone)
         not_before = None if eta is None else timestamp(eta.timestamp())
         self._place.retry = (not_before, int(self._options.get("retries", 0)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import warnings
 from pathlib import Path
 
 from watchdog.events import (
@@ -30,6 +31,9 @@ from tapfs.bus.files import TEMPORARY_PREFIX
 from tapfs.bus.layout import PAUSE
 
 logger = logging.getLogger(__name__)
+
+# A folder that is made while watchdog goes through its parent is added twice; the second time replaces the first.
+warnings.filterwarnings("ignore", message="Callback with id .* already exists for watch", category=RuntimeWarning)
 
 #: Files in an operation's folder that only tapfs writes: their events ask for nothing.
 _OWN = frozenset({"run.json", "journal.jsonl", "lock", "result.json", "error.json", "steps", "claims", "attic"})

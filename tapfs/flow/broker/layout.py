@@ -92,4 +92,6 @@ class Layout:
 
 def make_dir(folder: Path) -> None:
     """Make a folder and those above it, if absent."""
-    folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    if not folder.parent.exists():
+        make_dir(folder.parent)  # `parents=True` would give those above the mode of any folder
+    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)

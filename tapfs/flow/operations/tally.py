@@ -22,6 +22,10 @@ from tapfs.bus.fields import near
 from tapfs.errors import TapfsError
 from tapfs.flow import tap
 from tapfs.flow.sources import CsvFile, SourceError
+from tapfs.flow.sources.csvfile import CHUNK_BYTES
+
+#: Bytes of a tenth of a row, about.
+_PACED_BYTES = 4
 
 Totals = dict[str, dict[str, int]]
 
@@ -70,7 +74,9 @@ def count(places: list[int], path: str, pace: int | None = None) -> Totals:
     """Fold the file: count its rows by the values in two places."""
     pick = itemgetter(*places) if places[0] != places[1] else lambda row: (row[places[0]],) * 2
     totals: Totals
-    for totals, rows in tap.fold(CsvFile(path), {}):
+    # At a pace, a chunk is about a tenth of a second, for there is a tap behind each only.
+    chunk_bytes = CHUNK_BYTES if pace is None else min(CHUNK_BYTES, _PACED_BYTES * pace)
+    for totals, rows in tap.fold(CsvFile(path, chunk_bytes=chunk_bytes), {}):
         began = time.monotonic()
         try:
             counted = Counter(map(pick, rows))

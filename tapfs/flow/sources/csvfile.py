@@ -42,7 +42,7 @@ _BOM = codecs.BOM_UTF8
 #: How much is read at a time to compute a checksum anew, in bytes.
 _CHECK_BYTES = 1024 * 1024
 
-_START_ANEW = "put the old file back and 'tapfs retry', or start anew"
+_START_ANEW = "put the old file back and 'tapfs resume', or start anew"
 
 _HINTS = {
     errno.ENOENT: "see that the path is right, seen from the directory the worker runs in",

@@ -129,7 +129,7 @@ def check_same(then: dict[str, Json], now: dict[str, Json]) -> None:
     if differing:
         raise SourceChanged(
             f"cannot go on from the checkpoint: the source changed since: {'; '.join(differing)}",
-            hint="put the source back as it was and 'tapfs retry', or start anew",
+            hint="put the source back as it was and 'tapfs resume', or start anew",
         )
 
 

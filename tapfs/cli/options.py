@@ -1,0 +1,40 @@
+"""What several verbs take: an operation's id, a reason, `--json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from tapfs.bus.states import State
+
+_JSON = "tapfs.json"
+
+
+def _note_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    """Remember the wish where the place that prints errors finds it."""
+    ctx.find_root().meta[_JSON] = value
+    return value
+
+
+def asks_for_json(ctx: click.Context) -> bool:
+    """Say whether the verb was called with `--json`."""
+    return bool(ctx.find_root().meta.get(_JSON))
+
+
+def json_option(text: str) -> Callable[[Any], Any]:
+    """The option `--json`; `text` says what is printed then."""
+    return click.option("--json", "is_json", is_flag=True, is_eager=True, callback=_note_json, help=text)
+
+
+#: The words for states, for options that take one.
+STATES = click.Choice([state.value for state in State])
+
+id_argument = click.argument("part", metavar="ID")
+reason_option = click.option("--reason", metavar="TEXT", help="Why; shown and kept in the journal.")
+
+
+def timeout_option(text: str) -> Callable[[Any], Any]:
+    """The option `--timeout`, in seconds."""
+    return click.option("--timeout", "timeout_s", metavar="SECONDS", type=click.FloatRange(min=0), help=text)

@@ -1,0 +1,732 @@
+"""The worker's side of a step, and `TappableTask`: what becomes of a task's end, and which messages have an effect."""
+
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery, chain
+from celery.exceptions import Ignore, Reject, Retry
+
+from support.flows import WORKER, Numbers, Post, finish, journal_of, touch
+from tapfs import Bus, Operation, OperationFailed, State, tap, tappable
+from tapfs.bus import steps
+from tapfs.bus.clock import seconds_of
+from tapfs.bus.control import Control
+from tapfs.bus.decide import Recovery
+from tapfs.bus.records import Claim, Commit, Failure
+
+
+def claim_of(operation: Operation, path: str = "0001") -> Claim:
+    return Claim.read(operation.path / "claims" / path)
+
+
+def failure_of(operation: Operation) -> Failure:
+    failure = operation.failure()
+    assert failure is not None, journal_of(operation)
+    return failure
+
+
+def drops_of(operation: Operation) -> list[str]:
+    return [line["reason"] for line in journal_of(operation) if line["event"] == "dropped"]
+
+
+@pytest.fixture
+def runs() -> list[Any]:
+    """What was run."""
+    return []
+
+
+@pytest.fixture
+def note(app: Celery, runs: list[Any]) -> Any:
+    @app.task(name="note")
+    def note(*args: Any) -> Any:
+        runs.append(args)
+        return len(runs)
+
+    return note
+
+
+# A step that ends well
+
+
+def test_each_result_is_the_next_steps_first_argument(note: Any, bus: Bus, post: Post, runs: list[Any]) -> None:
+    operation = tappable(note.s("a") | note.s("b") | note.si("c") | note.s(), bus=bus).delay()
+    assert post.deliver_all() == 4
+    assert runs == [("a",), (1, "b"), ("c",), (3,)]
+    assert operation.state is State.SUCCEEDED
+    assert operation.result == 4
+
+
+def test_only_one_step_is_out_at_a_time_and_its_message_holds_no_argument(
+    note: Any, bus: Bus, post: Post, runs: list[Any]
+) -> None:
+    """Law 2: one step ahead."""
+    operation = tappable(chain(note.s("secret"), *(note.s() for _ in range(9))), bus=bus).delay()
+    for number in range(1, 11):
+        assert [one.step.path for one in post.waiting] == [f"{number:04}"]
+        assert [path.name for path in (operation.path / "claims").iterdir()] == [f"{number:04}"]
+        post.deliver_next()
+    assert post.waiting == []
+    assert operation.state is State.SUCCEEDED
+
+
+def test_a_commit_says_who_ran_it_when_and_in_which_epoch(note: Any, bus: Bus, post: Post) -> None:
+    operation = tappable(note.s(), bus=bus).delay()
+    post.deliver_all()
+    commit = Commit.read(operation.path / "steps" / "0001-note.json")
+    assert (commit.result, commit.epoch, commit.attempt) == (1, 1, 1)
+    assert commit.worker == f"worker:{WORKER}"
+    assert (seconds_of(commit.started_at) or 0) <= (seconds_of(commit.finished_at) or 0)
+    assert list((operation.path / "claims").iterdir()) == []
+
+
+def test_a_task_called_without_an_operation_just_runs(app: Celery, note: Any, post: Post, runs: list[Any]) -> None:
+    assert note(1) == 1
+    assert note.run(2) == 2
+    assert note.apply(args=(3,)).get() == 3
+    answer = post.deliver_header("note", None, has_header=False)
+    assert answer.retval == 4
+    assert runs == [(1,), (2,), (3,), ()]
+
+
+def test_a_task_bound_to_itself_sees_its_arguments_in_its_request(app: Celery, bus: Bus, post: Post) -> None:
+    @app.task(name="bound", bind=True)
+    def bound(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return [self.request.args, self.request.kwargs, self.request.hostname, self.request.retries]
+
+    operation = tappable(bound.s(1, a=2), bus=bus).delay()
+    post.deliver_all()
+    assert operation.result == [[1], {"a": 2}, WORKER, 0]
+
+
+def test_a_step_may_call_its_own_task_as_a_function(app: Celery, bus: Bus, post: Post) -> None:
+    """The call inside is no second delivery of the step's message."""
+
+    @app.task(name="factorial", bind=True)
+    def factorial(self: Any, number: int) -> int:
+        return 1 if number < 2 else number * self(number - 1)
+
+    operation = tappable(factorial.s(5), bus=bus).delay()
+    post.deliver_all()
+    assert operation.result == 120
+    assert drops_of(operation) == []
+
+
+# A step that fails
+
+
+def test_an_exception_fails_the_operation_and_its_error_says_what_where_and_who(
+    app: Celery, note: Any, bus: Bus, post: Post, runs: list[Any]
+) -> None:
+    @app.task(name="shop.explode")
+    def explode(_: Any) -> None:
+        raise ZeroDivisionError("no such price: 0")
+
+    operation = tappable(note.s() | explode.s() | note.s(), bus=bus).delay()
+    post.deliver_all()
+    assert operation.state is State.FAILED
+    failure = failure_of(operation)
+    assert (failure.type, failure.message, failure.step) == ("ZeroDivisionError", "no such price: 0", "0002-explode")
+    assert (failure.attempt, failure.epoch, failure.worker) == (1, 1, WORKER)
+    assert failure.traceback is not None
+    assert 'raise ZeroDivisionError("no such price: 0")' in failure.traceback
+    assert seconds_of(failure.failed_at)
+    assert operation.view().message == "0002-explode: ZeroDivisionError: no such price: 0"
+    assert len(runs) == 1
+    with pytest.raises(OperationFailed, match="is failed: ZeroDivisionError: no such price: 0") as caught:
+        operation.get(timeout=0)
+    assert caught.value.failure == failure
+
+
+def test_a_failed_operation_is_resumed_from_the_failed_step(
+    app: Celery, note: Any, bus: Bus, post: Post, runs: list[Any]
+) -> None:
+    """B25, B30: what is done is not done again, and the earlier error stays."""
+    is_broken = True
+
+    @app.task(name="fragile")
+    def fragile(given: int) -> int:
+        if is_broken:
+            raise ValueError("broken")
+        return given + 100
+
+    operation = tappable(note.s() | fragile.s(), bus=bus).delay()
+    post.deliver_all()
+    assert operation.state is State.FAILED
+    is_broken = False
+    operation.resume()
+    assert operation.failure() is None
+    post.deliver_all()
+    assert operation.result == 101
+    assert len(runs) == 1
+    assert Failure.read(operation.path / "attic" / "epoch-1" / "error.json").message == "broken"
+
+
+@pytest.mark.parametrize("outcome", [Ignore("never mind"), Reject("not mine", requeue=True)], ids=["Ignore", "Reject"])
+def test_a_task_that_wants_no_outcome_has_failed_for_an_operation_must_have_one(
+    outcome: Exception, app: Celery, bus: Bus, post: Post
+) -> None:
+    @app.task(name="odd")
+    def odd() -> None:
+        raise outcome
+
+    operation = tappable(odd.s() | odd.s(), bus=bus).delay()
+    first = post.waiting[0]
+    post.deliver_all()
+    assert operation.state is State.FAILED
+    assert failure_of(operation).type == type(outcome).__name__
+    post.deliver(first)  # what the broker does when it is asked to requeue
+    assert operation.state is State.FAILED
+    assert drops_of(operation) == ["the operation is failed"]
+
+
+def test_a_failure_while_paused_is_recorded_and_nothing_is_tried_again_before_a_resume(
+    app: Celery, bus: Bus, post: Post
+) -> None:
+    """B08"""
+
+    @app.task(name="late")
+    def late() -> None:
+        touch(operation.path / "PAUSE")
+        raise RuntimeError("too late")
+
+    operation = tappable(late.s(), bus=bus).delay()
+    post.deliver_all()
+    assert operation.state is State.FAILED
+    bus.reconcile(operation)
+    assert post.waiting == []
+
+
+def test_an_error_whose_text_holds_anything_is_recorded(app: Celery, bus: Bus, post: Post) -> None:
+    @app.task(name="odd")
+    def odd() -> None:
+        raise ValueError("line 1\nline 2 \udce9 \x00 " + "x" * 100_000)
+
+    operation = tappable(odd.s(), bus=bus).delay()
+    post.deliver_all()
+    assert failure_of(operation).message.startswith("line 1\nline 2 \udce9 \x00 xxx")
+    assert len(operation.view().message or "") <= 500
+
+
+def test_a_spoilt_result_of_the_step_before_fails_the_next_one(note: Any, bus: Bus, post: Post) -> None:
+    operation = tappable(note.s() | note.s(), bus=bus).delay()
+    post.deliver_next()
+    path = operation.path / "steps" / "0001-note.json"
+    path.write_text("{")
+    post.deliver_all()
+    assert operation.state is State.FAILED
+    assert str(path) in failure_of(operation).message
+
+
+# A step that takes its worker with it
+
+
+def test_an_exit_leaves_a_dead_claim_that_recovery_takes_up(app: Celery, bus: Bus, post: Post) -> None:
+    is_broken = True
+
+    @app.task(name="leave")
+    def leave() -> int:
+        for value, (number,) in tap.fold(Numbers(5), {"sum": 0}):
+            value["sum"] += number
+            if number == 3 and is_broken:
+                raise SystemExit(3)
+        return int(value["sum"])
+
+    operation = tappable(leave.s(), bus=bus).delay()
+    with pytest.raises(SystemExit):
+        post.deliver_next()
+    assert claim_of(operation).holder is not None
+    is_broken = False
+    bus.reconcile(operation)
+    assert operation.state is State.INTERRUPTED
+    claim = claim_of(operation)
+    assert (claim.attempt, claim.cause, claim.crashes, claim.holder) == (2, "crash", 1, None)
+    post.deliver_all()
+    assert operation.result == 10
+    assert [line["to"] for line in journal_of(operation) if line["event"] == "state"] == [
+        "running",
+        "interrupted",
+        "running",
+        "succeeded",
+    ]
+
+
+def test_a_step_that_takes_its_worker_with_it_again_and_again_fails(app: Celery, bus: Bus, post: Post) -> None:
+    """B66, B67"""
+
+    @app.task(name="leave")
+    def leave() -> None:
+        raise SystemExit(1)
+
+    operation = tappable(leave.s(), bus=bus).delay()
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            post.deliver_next()
+        bus.reconcile(operation)
+    assert post.waiting == []
+    assert operation.state is State.FAILED
+    assert failure_of(operation).type == "WorkerLost"
+    assert "took down its worker 3 times" in failure_of(operation).message
+
+
+def test_a_worker_killed_within_a_step_frees_its_claim_at_once(app: Celery, bus: Bus, post: Post) -> None:
+    """B63, in a real process: its lock dies with it."""
+
+    @app.task(name="die")
+    def die() -> str:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "alive"
+
+    here = os.getpid()
+    operation = tappable(die.s(), bus=bus).delay()
+    child = os.fork()
+    if child == 0:
+        try:
+            bus.control = Control(bus.control.path)  # a process locks with objects of its own
+            post.deliver_next()
+        finally:
+            os._exit(9)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert claim_of(operation).holder is not None
+    post.waiting.clear()
+    bus.reconcile(operation)
+    assert post.deliver_all() == 1
+    assert operation.result == "alive"
+    commit = Commit.read(operation.path / "steps" / "0001-die.json")
+    assert commit.attempt == 2
+
+
+def test_an_end_that_cannot_be_written_leaves_the_step_to_be_recovered(
+    note: Any, bus: Bus, post: Post, runs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk at the commit: the claim must not stay locked by a worker that has done with it."""
+    operation = tappable(note.s() | note.s(), bus=bus).delay()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.files, "create", full)
+        post.deliver_next()
+    assert operation.state is State.RUNNING
+    bus.reconcile(operation)
+    post.deliver_all()
+    assert operation.state is State.SUCCEEDED
+    assert runs == [(), (), (2,)]
+
+
+def test_a_plan_that_cannot_be_read_does_not_keep_the_claim(note: Any, bus: Bus, post: Post) -> None:
+    operation = tappable(note.s() | note.s(), bus=bus).delay()
+    plan = operation.path / "workflow.json"
+    kept = plan.read_bytes()
+    plan.write_text("{")
+    post.deliver_next()
+    assert claim_of(operation).holder is None
+    plan.write_bytes(kept)
+    bus.reconcile(operation)
+    post.deliver(post.sent[0])
+    post.deliver_all()
+    assert operation.state is State.SUCCEEDED
+
+
+# Retries
+
+
+@pytest.fixture
+def flaky(app: Celery, runs: list[Any]) -> Any:
+    @app.task(name="flaky", bind=True, max_retries=3)
+    def flaky(self: Any, failing: int, **options: Any) -> str:
+        runs.append(self.request.retries)
+        if self.request.retries < failing:
+            raise self.retry(exc=ConnectionError("away"), **options)
+        return "there"
+
+    return flaky
+
+
+def test_a_retry_is_put_out_again_for_later_and_ends_well(
+    flaky: Any, note: Any, bus: Bus, post: Post, runs: list[Any]
+) -> None:
+    operation = tappable(flaky.s(2, countdown=30) | note.s(), bus=bus).delay()
+    began = datetime.now(UTC)
+    post.deliver_next()
+    claim = claim_of(operation)
+    assert (claim.attempt, claim.retries, claim.cause, claim.holder) == (2, 1, "retry", None)
+    due = datetime.fromtimestamp(seconds_of(claim.not_before) or 0, UTC)
+    assert timedelta(seconds=28) < due - began < timedelta(seconds=35)
+    [again] = post.waiting
+    assert (again.attempt, again.retries, again.not_before) == (2, 1, claim.not_before)
+    assert operation.state is State.RUNNING
+    bus.reconcile(operation)
+    assert len(post.waiting) == 1  # not due, so not lost
+    post.deliver_all()
+    assert operation.state is State.SUCCEEDED
+    assert runs == [0, 1, 2, ("there",)]
+    assert Commit.read(operation.path / "steps" / "0001-flaky.json").attempt == 3
+
+
+def test_retries_that_are_used_up_fail_the_operation_with_the_error_itself(flaky: Any, bus: Bus, post: Post) -> None:
+    operation = tappable(flaky.s(9, countdown=0), bus=bus).delay()
+    assert post.deliver_all() == 4
+    assert operation.state is State.FAILED
+    failure = failure_of(operation)
+    assert (failure.type, failure.message, failure.attempt) == ("ConnectionError", "away", 4)
+
+
+def test_retries_that_are_used_up_without_an_error_say_so(app: Celery, bus: Bus, post: Post) -> None:
+    @app.task(name="again", bind=True, max_retries=1, default_retry_delay=0)
+    def again(self: Any) -> None:
+        self.retry()
+
+    operation = tappable(again.s(), bus=bus).delay()
+    assert post.deliver_all() == 2
+    assert failure_of(operation).type == "MaxRetriesExceededError"
+
+
+def test_autoretry_tries_again(app: Celery, bus: Bus, post: Post, runs: list[Any]) -> None:
+    @app.task(name="auto", bind=True, autoretry_for=(KeyError,), retry_backoff=True, retry_kwargs={"max_retries": 2})
+    def auto(self: Any) -> str:
+        runs.append(self.request.retries)
+        if self.request.retries < 2:
+            raise KeyError("not yet")
+        return "now"
+
+    operation = tappable(auto.s(), bus=bus).delay()
+    post.deliver_all()
+    assert operation.result == "now"
+    assert runs == [0, 1, 2]
+
+
+def test_a_retry_asked_for_without_raising_counts_too(app: Celery, bus: Bus, post: Post, runs: list[Any]) -> None:
+    @app.task(name="quiet", bind=True)
+    def quiet(self: Any) -> str:
+        runs.append(self.request.retries)
+        if not self.request.retries:
+            self.retry(throw=False, countdown=0)
+        return "done"
+
+    operation = tappable(quiet.s(), bus=bus).delay()
+    post.deliver_all()
+    assert operation.result == "done"
+    assert runs == [0, 1]
+
+
+def test_a_retry_raised_by_hand_keeps_the_count(app: Celery, bus: Bus, post: Post, runs: list[Any]) -> None:
+    @app.task(name="hand", bind=True)
+    def hand(self: Any) -> str:
+        runs.append(self.request.retries)
+        if len(runs) == 1:
+            self.retry(countdown=0)
+        if len(runs) == 2:
+            raise Retry("once more")
+        return "done"
+
+    operation = tappable(hand.s(), bus=bus).delay()
+    post.deliver_all()
+    assert operation.result == "done"
+    assert runs == [0, 1, 1]
+
+
+@pytest.mark.parametrize("options", [{"args": [2]}, {"kwargs": {"failing": 3}}], ids=["args", "kwargs"])
+def test_a_retry_with_other_arguments_is_refused_clearly(
+    app: Celery, bus: Bus, post: Post, options: dict[str, Any]
+) -> None:
+    @app.task(name="other", bind=True)
+    def other(self: Any, failing: int) -> None:
+        self.retry(**options)
+
+    operation = tappable(other.s(1), bus=bus).delay()
+    post.deliver_all()
+    failure = failure_of(operation)
+    assert failure.type == "TapfsError"
+    assert failure.message == "other: a step cannot be retried with other arguments than the workflow gives it"
+
+
+def test_a_retry_with_the_same_arguments_is_a_retry(app: Celery, bus: Bus, post: Post) -> None:
+    @app.task(name="same", bind=True)
+    def same(self: Any, number: int, *, name: str) -> int:
+        if not self.request.retries:
+            self.retry(args=[number], kwargs={"name": name}, countdown=0)
+        return number
+
+    operation = tappable(same.s(1, name="x"), bus=bus).delay()
+    post.deliver_all()
+    assert operation.result == 1
+
+
+@pytest.mark.parametrize(
+    "eta",
+    [datetime(2126, 1, 1, tzinfo=UTC), datetime(2126, 1, 1), "2126-01-01T00:00:00Z", "2126-01-01T00:00:00"],  # noqa: DTZ001
+    ids=["aware", "naive", "text", "naive text"],
+)
+def test_a_retry_may_name_the_time_itself(app: Celery, bus: Bus, post: Post, eta: Any) -> None:
+    """Without a zone it is in the app's, as Celery takes it."""
+
+    @app.task(name="later", bind=True)
+    def later(self: Any) -> None:
+        self.retry(eta=eta)
+
+    app.conf.timezone = "UTC"
+    operation = tappable(later.s(), bus=bus).delay()
+    post.deliver_next()
+    assert claim_of(operation).not_before == "2126-01-01T00:00:00.000Z"
+
+
+def test_a_retry_waits_while_paused_and_its_count_does_not_move(
+    flaky: Any, bus: Bus, post: Post, runs: list[Any]
+) -> None:
+    """B09, B08: after the resume it is the first try of a new epoch."""
+    operation = tappable(flaky.s(1, countdown=0), bus=bus).delay()
+    post.deliver_next()
+    touch(operation.path / "PAUSE")
+    post.deliver_all()
+    assert operation.state is State.PAUSED
+    assert runs == [0]
+    (operation.path / "PAUSE").unlink()
+    bus.reconcile(operation)
+    post.deliver_all()
+    assert operation.state is State.SUCCEEDED
+
+
+def test_a_retry_saves_the_progress_made(app: Celery, bus: Bus, post: Post) -> None:
+    source = Numbers(6)
+
+    @app.task(name="fold", bind=True, autoretry_for=(OSError,), retry_backoff=False, default_retry_delay=0)
+    def fold(self: Any) -> int:
+        total = 0
+        for value, numbers in tap.fold(source, {"sum": 0}):  # numbers is empty when it goes on at the end
+            value["sum"] += sum(numbers)
+            total = value["sum"]
+        if not self.request.retries:
+            raise OSError("the disk is away")
+        return int(total)
+
+    operation = tappable(fold.s(), bus=bus).delay()
+    post.deliver_all()
+    assert operation.result == 15
+    assert source.read_from == [None, 6]
+
+
+# Messages without effect
+
+
+def test_a_doubled_message_has_no_effect(note: Any, bus: Bus, post: Post, runs: list[Any]) -> None:
+    """Law 1: a second delivery of a committed step is dropped."""
+    operation = tappable(note.s() | note.s(), bus=bus).delay()
+    first = post.deliver_next()
+    post.deliver(first)
+    post.deliver(first)
+    assert runs == [()]
+    assert drops_of(operation) == ["the step is already committed"] * 2
+    assert len(post.waiting) == 1
+    post.deliver_all()
+    assert operation.result == 2
+
+
+def test_a_doubled_message_of_a_running_step_has_no_effect(app: Celery, bus: Bus, post: Post, runs: list[Any]) -> None:
+    @app.task(name="outer")
+    def outer() -> str:
+        runs.append("run")
+        post.deliver(first)
+        return "once"
+
+    operation = tappable(outer.s(), bus=bus).delay()
+    first = post.waiting[0]
+    post.deliver_all()
+    assert runs == ["run"]
+    assert drops_of(operation) == [f"the step is claimed by {WORKER}"]
+    assert operation.result == "once"
+
+
+def test_a_message_of_an_earlier_epoch_has_no_effect(note: Any, bus: Bus, post: Post, runs: list[Any]) -> None:
+    """B06: a message that was out when it was paused is void, also after a resume."""
+    operation = tappable(note.s(), bus=bus).delay()
+    stale = post.waiting.pop()
+    operation.pause()
+    post.deliver(stale)
+    assert operation.state is State.PAUSED
+    operation.resume()
+    post.deliver(stale)
+    assert runs == []
+    assert drops_of(operation) == ["the operation is paused", "the message is of epoch 1, the operation in epoch 2"]
+    assert [one.epoch for one in post.waiting] == [2]
+    post.deliver_all()
+    assert operation.result == 1
+
+
+def test_a_message_of_another_attempt_has_no_effect(note: Any, bus: Bus, post: Post, runs: list[Any]) -> None:
+    operation = tappable(note.s(), bus=bus).delay()
+    [message] = post.waiting
+    for attempt in (0, 2, -1):
+        post.deliver(message, attempt=attempt)
+    assert runs == []
+    assert drops_of(operation)[1] == "the message is of attempt 2, the step at attempt 1"
+    post.deliver_all()
+    assert operation.state is State.SUCCEEDED
+
+
+def test_a_message_after_a_cancel_has_no_effect(note: Any, bus: Bus, post: Post, runs: list[Any]) -> None:
+    """B40, B45, B50"""
+    operation = tappable(note.s(), bus=bus).delay()
+    operation.cancel()
+    post.deliver_all()
+    assert runs == []
+    assert operation.state is State.CANCELLED
+    assert drops_of(operation) == ["the operation is cancelled"]
+
+
+@pytest.mark.parametrize(("marker", "state"), [("PAUSE", State.PAUSED), ("CANCEL", State.CANCELLED)])
+def test_a_request_that_came_before_the_message_keeps_the_step_from_running(
+    marker: str, state: State, note: Any, bus: Bus, post: Post, runs: list[Any]
+) -> None:
+    """B02, B40: nobody has looked at the marker before the message arrives."""
+    operation = tappable(note.s(), bus=bus).delay()
+    touch(operation.path / marker)
+    post.deliver_all()
+    assert runs == []
+    assert operation.state is state
+    assert drops_of(operation) == [f"{marker} asks to {marker.lower()}"]
+
+
+def test_a_step_that_started_before_the_pause_may_end_and_its_result_is_kept(
+    app: Celery, note: Any, bus: Bus, post: Post, runs: list[Any]
+) -> None:
+    """B05: it has no tap inside, so it ends; nothing follows it."""
+
+    @app.task(name="long")
+    def long() -> str:
+        operation.pause("lunch")
+        assert operation.state is State.PAUSING
+        return "kept"
+
+    operation = tappable(long.s() | note.s(), bus=bus).delay()
+    post.deliver_all()
+    assert operation.state is State.PAUSED
+    assert runs == []
+    operation.resume()
+    post.deliver_all()
+    assert runs == [("kept",)]
+
+
+def test_a_late_result_does_not_bring_a_cancelled_operation_back(app: Celery, note: Any, bus: Bus, post: Post) -> None:
+    """B50"""
+
+    @app.task(name="long")
+    def long() -> None:
+        operation.cancel()
+        (operation.path / "claims" / "0001").unlink()  # as if it was given away meanwhile
+        bus.reconcile(operation)
+        assert operation.state is State.CANCELLED
+
+    operation = tappable(long.s() | note.s(), bus=bus).delay()
+    post.deliver_all()
+    assert operation.state is State.CANCELLED
+    assert not (operation.path / "steps" / "0001-long.json").exists()
+
+
+def test_a_message_for_an_unknown_operation_has_no_effect_and_makes_nothing(
+    note: Any, bus: Bus, post: Post, runs: list[Any]
+) -> None:
+    operation = tappable(note.s(), bus=bus).delay()
+    [message] = post.waiting
+    unknown = "20200101-000000-gone-abcdef"
+    post.deliver(message, operation=unknown)
+    assert runs == []
+    assert not (operation.path.parent / unknown).exists()
+
+
+def test_a_message_for_a_step_that_is_not_in_the_plan_has_no_effect(
+    note: Any, bus: Bus, post: Post, runs: list[Any]
+) -> None:
+    operation = tappable(note.s(), bus=bus).delay()
+    [message] = post.waiting
+    for step in ("0002", "", "../0001", "0001/0001"):
+        post.deliver(message, step=step)
+    assert runs == []
+    assert drops_of(operation)[0] == "the plan has no step 0002"
+
+
+def test_a_message_for_a_step_that_is_not_out_has_no_effect(note: Any, bus: Bus, post: Post, runs: list[Any]) -> None:
+    operation = tappable(note.s() | note.s(), bus=bus).delay()
+    [message] = post.waiting
+    post.deliver(message, step="0002")
+    assert runs == []
+    assert drops_of(operation) == ["the step is not out"]
+
+
+GOOD = {"operation": "20260101-000000-note-abcdef", "step": "0001", "epoch": 1, "attempt": 1}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param(None, id="null"),
+        pytest.param("20260101", id="text"),
+        pytest.param([GOOD], id="list"),
+        pytest.param({}, id="empty"),
+        pytest.param({**GOOD, "epoch": "1"}, id="text for a number"),
+        pytest.param({**GOOD, "attempt": True}, id="bool for a number"),
+        pytest.param({key: GOOD[key] for key in ("operation", "step", "epoch")}, id="field missing"),
+        pytest.param({**GOOD, "operation": "../../elsewhere"}, id="path"),
+        pytest.param({**GOOD, "operation": GOOD["operation"] + "\n"}, id="newline"),
+    ],
+)
+def test_a_message_with_a_malformed_header_is_dropped_and_said_so_in_the_log(
+    header: Any, note: Any, post: Post, runs: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The task is not run as a plain one either: it would have no arguments."""
+    post.deliver_header("note", header)
+    assert runs == []
+    assert "dropped a message of task note: the header 'tapfs'" in caplog.text
+
+
+def test_fields_of_a_later_version_in_a_header_do_no_harm(note: Any, bus: Bus, post: Post, runs: list[Any]) -> None:
+    tappable(note.s(), bus=bus).delay()
+    post.deliver(post.waiting.pop(), colour="red")
+    assert len(runs) == 1
+
+
+# Losses
+
+
+def test_a_lost_message_is_published_again_after_the_delay_and_not_before(app: Celery, tmp_path: Path) -> None:
+    """Law 1."""
+    bus = Bus(tmp_path / "control", app=app, recovery=Recovery(first_delay_s=10, longest_delay_s=25))
+    post = bus.control.publisher = Post(app)
+    now = 1_800_000_000.0
+    bus.control.now = lambda: now
+    note = app.task(name="one")(_one)
+    operation = tappable(note.s(), bus=bus).delay()
+    published = []
+    for _ in range(70):
+        post.waiting.clear()
+        now += 1.0
+        bus.reconcile(operation)
+        published += [now - 1_800_000_000.0 for _ in post.waiting]
+    assert published == [10, 30, 55]
+    assert [(one.attempt, one.number) for one in post.sent] == [(1, 1), (1, 2), (1, 3), (1, 4)]
+    post.deliver(post.sent[0])  # the one that was only late
+    assert operation.state is State.SUCCEEDED
+
+
+def _one() -> int:
+    return 1
+
+
+def test_steps_are_done_once_whatever_becomes_of_their_messages(note: Any, bus: Bus, post: Post) -> None:
+    """Law 1: each message doubled, delivered late, and delivered again at the end."""
+    operation = tappable(chain(*(note.si(number) for number in range(12))), bus=bus).delay()
+    done: list[Any] = []
+    while post.waiting:
+        message = post.waiting.pop(0)
+        post.deliver(message)
+        for earlier in [*done, message]:
+            post.deliver(earlier)
+        done.append(message)
+    assert operation.state is State.SUCCEEDED
+    assert operation.result == 12
+    assert finish(bus, post, operation) is State.SUCCEEDED

@@ -1,0 +1,510 @@
+"""What README and docs/ say is what the code does: their examples run, their tables are those of the code."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support import Processes, wait_for
+from tapfs import settings
+from tapfs.bus import plan, records
+from tapfs.bus.control import Control, NewOperation
+from tapfs.bus.decide import Recovery
+from tapfs.bus.fields import Field
+from tapfs.bus.journal import Journal
+from tapfs.bus.layout import KNOWN
+from tapfs.bus.locks import SingleHolder
+from tapfs.bus.operation import Operation
+from tapfs.bus.plan import Plan, Step, sequence_of
+from tapfs.bus.records import Checkpoint, Failure
+from tapfs.bus.states import TABLE, State, Want
+from tapfs.bus.steps import HeldClaim, claim_step, commit_step, fail_step, release_step, write_checkpoint
+from tapfs.cli.program import VERBS
+from tapfs.cli.verbs.list import _HEADS as HEADS
+from tapfs.flow import message
+from tapfs.flow.builtin import built_in_bus
+
+PROJECT = Path(__file__).parent.parent
+README = PROJECT / "README.md"
+FORMAT = PROJECT / "docs" / "format.md"
+DESIGN = PROJECT / "docs" / "design.md"
+OPERATIONS = PROJECT / "docs" / "operations.md"
+PAGES = [README, PROJECT / "CHANGELOG.md", PROJECT / "control" / "README.md", FORMAT, DESIGN, OPERATIONS]
+ID = re.compile(r"[0-9]{8}-[0-9]{6}-([a-z0-9_]+)-[a-z0-9]{6}")
+
+#: The record behind each heading of format.md that has a table of fields; of the rest, the fields' own specification.
+SPECIFICATIONS = {
+    "operation.json": [records.Identity.specification()],
+    "workflow.json": [plan._PLAN, plan._STEP],
+    "state.json": [records.StateView.specification()],
+    "run.json": [records.Run.specification()],
+    "claims/<path>": [records.Claim.specification(), records.Holder.specification()],
+    "steps/<path>-<name>.json": [records.Commit.specification()],
+    "steps/<path>-<name>.checkpoint.json": [records.Checkpoint.specification()],
+    "error.json": [records.Failure.specification()],
+    "The message": [message._HEADER_FIELDS],
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, the comment right above it if there is one, and its line."""
+
+    language: str
+    text: str
+    mark: str
+    line: int
+
+
+def blocks_of(page: Path) -> list[Block]:
+    found, lines = [], iter(enumerate(page.read_text().splitlines(), 1))
+    mark = ""
+    for number, line in lines:
+        if line.startswith("```"):
+            inner = []
+            for _, text in lines:
+                if text == "```":
+                    break
+                inner.append(text)
+            found.append(Block(line[3:], "\n".join(inner) + "\n", mark, number))
+        comment = re.fullmatch(r"<!-- (.*) -->", line)
+        mark = comment.group(1) if comment else ""
+    return found
+
+
+def python(*arguments: str | Path, folder: Path | None = None) -> str:
+    """Run this Python; returns what it printed to stdout."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def marked(page: Path, mark: str, language: str) -> list[Block]:
+    return [block for block in blocks_of(page) if block.mark == mark and block.language == language]
+
+
+def write_files(page: Path, folder: Path) -> None:
+    """Write the blocks that are whole files."""
+    for block in blocks_of(page):
+        if block.mark.startswith("file: "):
+            (folder / block.mark.removeprefix("file: ")).write_text(block.text)
+
+
+def sections_of(page: Path) -> dict[str, str]:
+    """Text by heading, of any level."""
+    parts = re.split(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {head.replace("\\", ""): text for head, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def tables_in(text: str) -> list[tuple[list[str], list[list[str]]]]:
+    """Head and rows of each table, cell by cell."""
+    found: list[list[list[str]]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("|"):
+            found[-1].append([cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])])
+        elif found[-1]:
+            found.append([])
+    return [(rows[0], rows[2:]) for rows in found if rows]
+
+
+def table_in(text: str, first_head: str) -> list[list[str]]:
+    """Rows of the one table whose first column is called so."""
+    (rows,) = [rows for head, rows in tables_in(text) if head[0] == first_head]
+    return rows
+
+
+def field_tables(text: str) -> list[list[list[str]]]:
+    """Rows of the tables of fields: name, type, what it is when absent, meaning."""
+    return [rows for head, rows in tables_in(text) if head == ["field", "type", "when absent", "meaning"]]
+
+
+def console(block: Block) -> list[tuple[str, list[str]]]:
+    """Commands of a console block, each with the lines that it prints."""
+    found: list[tuple[str, list[str]]] = []
+    for line in block.text.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        else:
+            found[-1][1].append(line)
+    return found
+
+
+def run_console(block: Block, folder: Path) -> list[list[str]]:
+    """Run a block's commands in one shell, as typed; returns the lines that each printed."""
+    script = [f'tapfs() {{ "{sys.executable}" -m tapfs "$@"; }}']
+    for command, _ in console(block):
+        script += ["echo '@@@'", f"{command} || exit 1"]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return [part.strip("\n").splitlines() for part in done.stdout.split("@@@\n")[1:]]
+
+
+def check_console(block: Block, folder: Path) -> None:
+    """What is shown must be how the lines begin that are printed; ids differ but for the operation's name."""
+    for (command, shown), printed in zip(console(block), run_console(block, folder), strict=True):
+        if not shown:
+            continue
+        plain = [ID.sub(r"<\1>", line) for line in printed]
+        expected = [ID.sub(r"<\1>", line) for line in shown]
+        assert len(plain) == len(expected), (command, printed)
+        assert [line[: len(begin)] for line, begin in zip(plain, expected, strict=True)] == expected, command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_python_block_is_run_by_a_test_and_is_python(page: Path) -> None:
+    for block in blocks_of(page):
+        if block.language == "python":
+            assert block.mark.startswith(("file: ", "run")), f"{page}:{block.line} is neither a file nor run"
+            ast.parse(block.text)
+        if block.language == "json":
+            json.loads(block.text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (page.parent / name).resolve() if name else page
+        assert linked.exists(), target
+        assert linked.is_relative_to(PROJECT)
+        if anchor:
+            heads = [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in sections_of(linked)]
+            assert anchor in heads, target
+
+
+def test_the_readme_example_runs_in_a_worker_from_the_shell_and_from_python(processes: Processes) -> None:
+    folder = processes.directory
+    write_files(README, folder)
+    (folder / "data").mkdir()
+    python(PROJECT / "data" / "make_people.py", "data/people.csv", folder=folder)
+    worker = processes.tapfs("--app", "shop:app", "worker", "--concurrency", "1")
+    worker.wait_for_output("supervising")
+    (shell,) = marked(README, "run with a worker", "console")
+    check_console(shell, folder)
+    (script,) = marked(README, "run with a worker", "python")
+    (folder / "script.py").write_text(script.text)
+    run = processes.python("script.py")
+    assert run.wait(60) == 0, run.tail
+    comments = re.findall(r"# (\{.*?\})", script.text)
+    printed = run.output.splitlines()
+    assert len(comments) == len(printed) == 2
+    assert all(line.startswith(comment) for line, comment in zip(printed, comments, strict=True))
+
+
+def test_the_readme_example_is_counted_as_by_a_plain_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_files(README, tmp_path)
+    (tmp_path / "few.csv").write_text('first_name,last_name,gender,company\na,b,,X\nc,d,,"Y, Z"\ne,f,,X\n')
+    code = "import shop; print(shop.largest(shop.count('few.csv'), 1))"
+    assert python("-c", code, folder=tmp_path) == "{'X': 2}\n"
+    assert not (tmp_path / "control").exists()
+
+
+def test_the_examples_of_operations_md_run(tmp_path: Path) -> None:
+    write_files(OPERATIONS, tmp_path)
+    (block,) = marked(OPERATIONS, "run", "console")
+    shown = [(command, lines) for command, lines in console(block)]
+    printed = run_console(block, tmp_path)
+    for (_, lines), output in zip(shown, printed, strict=True):
+        assert lines[-1] in output
+    code = "import nightly; plan = nightly.start('2026-01-01', '2026-01-02').plan(); print(plan.clause, plan.callback)"
+    assert python("-c", code, folder=tmp_path) == "nightly:is_day nightly:tell\n"
+
+
+def test_masked_arguments_of_the_example_are_not_shown(tmp_path: Path) -> None:
+    write_files(OPERATIONS, tmp_path)
+    (block,) = marked(OPERATIONS, "run", "console")
+    run_console(block, tmp_path)
+    shown = python("-m", "tapfs", "show", "backfill", folder=tmp_path)
+    assert "s3cr3t" not in shown
+    assert "token=***" in shown
+
+
+def test_the_readme_names_the_verbs_of_the_help_in_their_order() -> None:
+    rows = table_in(sections_of(README)["Command line"], "verb")
+    named = [row[0].strip("`").split()[0] for row in rows]
+    assert named == list(VERBS)
+    listed = re.findall(r"^  ([a-z]+)  ", python("-m", "tapfs", "--help").partition("Verbs:")[2], flags=re.MULTILINE)
+    assert listed == named
+
+
+def test_the_table_of_the_readme_has_the_columns_of_tapfs_list() -> None:
+    (heads,) = [line.split() for line in README.read_text().splitlines() if line.startswith("ID  ")]
+    assert tuple(heads) == HEADS
+
+
+def test_every_verb_of_the_readme_takes_the_options_named_there() -> None:
+    rows = table_in(sections_of(README)["Command line"], "verb")
+    for call, text in rows:
+        verb = call.strip("`").split()[0]
+        done = subprocess.run(
+            [sys.executable, "-m", "tapfs", verb, "--help"], capture_output=True, text=True, check=True
+        )
+        for option in re.findall(r"--[a-z]+", call + text):
+            assert option in done.stdout, (verb, option)
+
+
+def test_the_readme_names_the_variables_and_their_defaults() -> None:
+    rows = {row[0].strip("`"): row[1] for row in table_in(README.read_text(), "variable")}
+    names = {value for name, value in vars(settings).items() if name.endswith("_VARIABLE")}
+    assert rows.keys() == names
+    assert rows["TAPFS_CONTROL"] == f"`{settings.control_path()}`"
+    assert rows["TAPFS_DATA"] == f"`{settings.data_path()}`"
+
+
+def test_the_makefile_has_the_targets_and_variables_that_the_readme_names() -> None:
+    makefile = (PROJECT / "Makefile").read_text()
+    for target, variable in re.findall(r"[`$] ?make ([a-z]+)(?: ([A-Z]+)=)?", README.read_text()):
+        assert f"\n{target}:" in makefile, target
+        assert not variable or f"\n{variable} ?=" in makefile, variable
+
+
+def test_every_module_that_the_design_names_is_there_with_what_it_names_in_it() -> None:
+    named = re.findall(r"`((?:bus|flow|cli)/[\w/]+\.py)`(?: \(((?:`[^`]+`(?:, )?)+)\))?", DESIGN.read_text())
+    assert len(named) > 20
+    for path, inside in named:
+        text = (PROJECT / "tapfs" / path).read_text()
+        for name in re.findall(r"`([^`]+)`", inside):
+            assert re.search(rf"\b{re.escape(name.rpartition('.')[2])}\b", text), (path, name)
+
+
+def test_the_table_of_states_is_that_of_the_code() -> None:
+    rows = table_in(sections_of(DESIGN)["States"], "from")
+    documented = {State(one): set(row[1].split(", ")) for row in rows for one in row[0].split(", ")}
+    assert documented == {state: set(following) for state, following in TABLE.items()}
+
+
+def test_the_design_names_the_delays_of_the_code() -> None:
+    text = " ".join(sections_of(DESIGN)["Recovery"].split())
+    delays = Recovery()
+    assert [delays.delay_s(number) for number in (1, 2, 3, 4, 9)] == [10, 20, 40, 60, 60]
+    assert "10 s after it was published, then 20, 40, and every 60 s" in text
+    assert delays.max_crashes == 3
+    assert "lost three holders" in text
+
+
+# --- docs/format.md ---------------------------------------------------------------------------------------------------
+
+
+def type_of(field: Field) -> str:
+    words = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "object", list: "list"}
+    named = [words[kind] for kind in field.kinds if kind is not type(None)]
+    if len(named) == len(words):
+        return "any"
+    return " or ".join([", ".join(named), *(["null"] if type(None) in field.kinds else [])])
+
+
+def absent_of(field: Field) -> str:
+    return "required" if field.required else f"`{json.dumps(field.default)}`"
+
+
+@pytest.mark.parametrize("head", SPECIFICATIONS)
+def test_the_fields_of_each_record_are_documented_with_their_types_and_defaults(head: str) -> None:
+    tables = field_tables(sections_of(FORMAT)[head])
+    assert len(tables) == len(SPECIFICATIONS[head])
+    for table, specification in zip(tables, SPECIFICATIONS[head], strict=True):
+        documented = [(row[0].strip("`"), row[1], row[2]) for row in table]
+        assert documented == [(name, type_of(field), absent_of(field)) for name, field in specification.items()]
+
+
+def test_every_table_of_fields_is_held_against_the_code() -> None:
+    heads = {head for head, text in sections_of(FORMAT).items() if field_tables(text)}
+    assert heads == SPECIFICATIONS.keys()
+    fields = {name for tables in SPECIFICATIONS.values() for table in tables for name in table}
+    for record in records.Record.__subclasses__():
+        assert record.specification().keys() <= fields, record
+
+
+def test_the_words_of_wants_and_states_are_documented() -> None:
+    rows = {row[0].strip("`"): row[3] for row in field_tables(sections_of(FORMAT)["state.json"])[0]}
+    assert set(re.findall(r"`([a-z]+)`", rows["state"])) == set(State)
+    assert set(re.findall(r"`([a-z]+)`", rows["want"].partition(":")[0])) == set(Want)
+
+
+def test_examples_of_state_json_are_valid() -> None:
+    examples = [block.text for block in blocks_of(FORMAT) if '"want"' in block.text and block.language == "json"]
+    examples += re.findall(r'^\{\n  "want".*?^\}', README.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        view = records.StateView.decode(example.encode(), strict=True)
+        assert view.encode().decode().strip() == example.strip()
+
+
+def documented_tree() -> tuple[set[str], set[str]]:
+    """The names that format.md's tree has in the control directory, and in an operation's folder."""
+    tree = next(block.text for block in blocks_of(FORMAT) if block.text.startswith("control/"))
+    control = set(re.findall(r"^  (\S+)", tree, flags=re.MULTILINE))
+    return control, set(re.findall(r"^    (\S+)", tree, flags=re.MULTILINE))
+
+
+def generic(path: Path, folder: Path) -> str:
+    """A file's name in an operation's folder as format.md writes it."""
+    name = str(path.relative_to(folder))
+    name = re.sub(r"^claims/[0-9]+$", "claims/<path>", name)
+    name = re.sub(r"^steps/[0-9]+-\w+\.", "steps/<path>-<name>.", name)
+    name = re.sub(r"^attic/epoch-[0-9]+/.*$", "attic/epoch-<n>/", name)
+    return re.sub(r"\.rejected-[0-9]+$", ".rejected-<n>", name)
+
+
+class Life:
+    """An operation of two steps that goes through all that leaves a file or a line of the journal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.names: set[str] = set()
+        self.hidden: set[str] = set()
+        control = Control(folder, publisher=lambda publication: None, actor="test")
+        steps = [Step(path, name, f"test.{name}") for path, name in (("0001", "read"), ("0002", "save"))]
+        self.operation = control.start(NewOperation("life", Plan(sequence_of(list(steps))), {}, owner="ada"))
+        self.live()
+
+    def look(self) -> None:
+        for base, _, names in os.walk(self.operation.path):
+            for name in names:
+                path = Path(base, name)
+                if name.startswith("."):
+                    self.hidden.add(re.sub(r"[0-9a-f]{4,}(-[0-9a-f]+)?", "x", name))
+                else:
+                    self.names.add(generic(path, self.operation.path))
+
+    def claim(self, path: str, epoch: int) -> HeldClaim:
+        held = claim_step(self.operation, path, epoch, 1, "worker")
+        assert isinstance(held, HeldClaim)
+        return held
+
+    def live(self) -> None:
+        operation, path = self.operation, self.operation.path
+        claim_step(operation, "0001", 1, 9, "worker")  # dropped
+        held = self.claim("0001", 1)
+        assert write_checkpoint(operation, held, Checkpoint(done=1.0))
+        self.look()
+        (path / "PAUSE").write_text("lunch")
+        release_step(operation, held)
+        assert operation.state is State.PAUSED
+        self.look()
+        (path / "PAUSE").unlink()
+        (path / "state.json").write_text("nonsense")
+        (path / "pause").touch()
+        wait_for(lambda: bool(operation.reconcile()) and (path / "state.json.rejected-1").exists())
+        (path / "pause").unlink()
+        (path / "run.json").write_text("nonsense")
+        operation.reconcile()
+        held = self.claim("0001", operation.epoch())
+        fail_step(operation, held, Failure(type="ValueError"))
+        assert operation.state is State.FAILED
+        self.look()
+        operation.resume()
+        operation.pause("by a verb")
+        operation.resume()
+        for step in ("0001", "0002"):
+            commit_step(operation, self.claim(step, operation.epoch()), 1, "2026-11-22T10:15:07.120Z")
+        assert operation.state is State.SUCCEEDED
+        (path / "CANCEL").touch()
+        self.look()
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
+    return Life(tmp_path_factory.mktemp("life"))
+
+
+def test_every_file_of_an_operation_is_documented_and_none_is_missing(life: Life) -> None:
+    _, documented = documented_tree()
+    assert life.names == documented
+
+
+def test_every_file_has_a_section_of_its_own() -> None:
+    _, documented = documented_tree()
+    heads = set(sections_of(FORMAT)) | {"PAUSE", "CANCEL"}
+    assert "PAUSE and CANCEL" in heads
+    assert documented <= heads
+
+
+def test_the_names_that_the_code_knows_are_documented() -> None:
+    _, documented = documented_tree()
+    assert {name.partition("/")[0] for name in documented if "rejected" not in name} == KNOWN
+
+
+def test_hidden_files_are_named_as_documented(life: Life) -> None:
+    assert life.hidden
+    assert life.hidden <= {".state.json.x.x.x", ".state.json.x.x.x.x"}
+
+
+def test_every_line_of_a_journal_has_the_documented_fields_and_every_event_occurs(life: Life) -> None:
+    rows = table_in(sections_of(FORMAT)["journal.jsonl"], "event")
+    documented = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in rows}
+    entries = list(Journal(life.operation.layout.journal).entries())
+    assert {entry["event"] for entry in entries} == documented.keys()
+    for entry in entries:
+        own = entry.keys() - {"at", "event", "by", "state"}
+        assert len(own) == len(entry) - 4
+        assert own | {"superseded"} == documented[entry["event"]] | {"superseded"}, entry
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> tuple[Operation, bytes]:
+    """An operation whose first message waits in the embedded broker, and that message."""
+    bus = built_in_bus(tmp_path / "control")
+    operation = bus.start("countdown", steps=1000, seconds=0.0)
+    (path,) = (tmp_path / "control" / "broker" / "queues" / "tapfs").iterdir()
+    return operation, path.read_bytes()
+
+
+def test_the_message_is_as_documented(published: tuple[Operation, bytes]) -> None:
+    operation, content = published
+    text = sections_of(FORMAT)["The message"]
+    sent = json.loads(content)
+    (example,) = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)]
+    assert sent["headers"]["tapfs"].keys() == example.keys()
+    assert sent["headers"]["tapfs"] == {"operation": operation.id, "step": "0001", "epoch": 1, "attempt": 1}
+    assert sent["headers"]["id"] == f"{operation.id}.0001.1.1.1"
+    assert json.loads(sent["body"])[:2] == [[], {}]
+
+
+def test_the_message_is_under_a_kilobyte_for_a_thousand_steps(published: tuple[Operation, bytes]) -> None:
+    """X08."""
+    assert len(published[1]) < 1000
+
+
+def test_every_file_of_the_control_directory_is_documented_and_none_is_missing(
+    published: tuple[Operation, bytes],
+) -> None:
+    operation, _ = published
+    control = operation.control
+    assert SingleHolder(control.supervisor_lock).take()
+    control.pause.touch()
+    documented, _ = documented_tree()
+    found = {path.name for path in control.folder.iterdir()}
+    assert found == {name.partition("/")[0] for name in documented}
+    assert control.format.read_bytes() == b"tapfs 1\n"
+    rows = table_in(sections_of(FORMAT)["broker/"], "below `broker/`")
+    named = {name.partition("/")[0] for row in rows for name in re.findall(r"`([^`]+)`", row[0])}
+    assert {path.name for path in control.broker.iterdir()} <= named
+
+
+def test_permissions_are_those_documented(tmp_path: Path) -> None:
+    before = os.umask(0o007)
+    try:
+        life = Life(tmp_path / "control")
+        SingleHolder(life.operation.control.supervisor_lock).take()
+    finally:
+        os.umask(before)
+    for path in [*(tmp_path / "control").rglob("*")]:
+        if path.name != "CANCEL" and not path.name.startswith("state.json.rejected"):
+            assert path.stat().st_mode & 0o777 == (0o770 if path.is_dir() else 0o660), path
