@@ -4,7 +4,7 @@
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
     "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
 PYTEST_ARGS ?=
-# Rows a second in the demo: slow enough to try pausing. At full speed it is over in a second: make demo PACE=none
+# Rows a second in the demo: slow enough to try pausing.
 PACE ?= 50000
 
 VENV := .venv
@@ -27,6 +27,7 @@ help:  ## Show this list
 	    printf '%-12s%s\n' "$$target" "$$text"; done
 
 demo: $(CORE) $(PEOPLE)  ## Count a million people by company and gender, with a progress bar
+	@echo "A million rows, held to $(PACE) a second so that there is time to pause it; at full speed: make demo PACE=none"
 	@$(BIN)/tapfs run tally path=$(PEOPLE) by=company of=gender pace=$(PACE)
 
 # One after the other, not with xdist's -n: the suite starts workers of its own and measures how soon they react.
