@@ -7,9 +7,7 @@ make anything.
 from __future__ import annotations
 
 import os
-import random
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -145,6 +143,8 @@ class Control:
             os.rename(made, operation.path)
             files.sync_dir(self.layout.operations)
         except BaseException as error:
+            import shutil  # 4 ms, for once in a while
+
             shutil.rmtree(made, ignore_errors=True)
             if not isinstance(error, OSError):
                 raise
@@ -194,7 +194,7 @@ class Control:
         moment = datetime.fromtimestamp(self.now(), UTC).strftime("%Y%m%d-%H%M%S")
         plain = re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_")[:40] or "operation"
         while True:
-            tail = "".join(random.SystemRandom().choices(_ALPHABET, k=6))
+            tail = "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(6))
             if not files.exists(self.layout.operations / f"{moment}-{plain}-{tail}"):
                 return f"{moment}-{plain}-{tail}"
 

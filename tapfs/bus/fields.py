@@ -6,7 +6,6 @@ what any file means: that is in `records`.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,6 +127,8 @@ def to_utf8(text: str) -> bytes:
 
 def near(word: str, words: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str:
     """Return ` (did you mean 'x'?)` where one of `words` is close to `word`, else an empty text."""
+    import difflib  # 3 ms, only for who misspells
+
     close = difflib.get_close_matches(word.lower(), list(words), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 

@@ -162,7 +162,10 @@ def append_line(path: str | Path, line: bytes) -> None:
         path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, FILE_MODE
     )
     try:
-        size = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAFile(errno.EINVAL, "it is not a regular file", str(path))
+        size = status.st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
         _write_all(descriptor, (b"\n" if torn else b"") + line + b"\n")
         os.fdatasync(descriptor)

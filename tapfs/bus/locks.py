@@ -42,10 +42,14 @@ class FolderLock:
     """The lock of a folder whose existence is shown by one file in it.
 
     `filelock` makes missing folders, so a removed operation could come back as an empty one, and a lock file that was
-    deleted gives two holders: both are looked for after the lock is held.
+    deleted gives two holders: both are looked for after the lock is held. `filelock` refuses a lock that its process
+    has from its parent, so a forked child makes its own.
     """
 
+    _made: ClassVar[weakref.WeakSet[FolderLock]] = weakref.WeakSet()
+
     def __init__(self, folder: Path, proof: str, timeout_s: float = TIMEOUT_S) -> None:
+        FolderLock._made.add(self)
         self._folder = folder
         self._path = folder / "lock"
         self._proof = folder / proof
@@ -65,6 +69,12 @@ class FolderLock:
             preserve_lock_file=True,
             on_acquired=self._check_still_there,
         )
+
+    @classmethod
+    def renew_all(cls) -> None:
+        """Forget the parent's locks, in a forked child."""
+        for lock in list(cls._made):
+            lock.__dict__.pop("_lock", None)
 
     def _check_still_there(self, descriptor: int) -> None:
         try:
@@ -230,6 +240,7 @@ class ClaimLock:
 
 
 os.register_at_fork(after_in_child=ClaimLock.forget_all)
+os.register_at_fork(after_in_child=FolderLock.renew_all)
 
 
 def is_held(path: str) -> bool:

@@ -131,8 +131,7 @@ def _bring_back(
 
     The file first, then the note that the edit was seen: a process that dies in between leaves it to be found again.
     """
-    found_edits = operation.state_file.edits(reading, edits, (run.want, run.reason))
-    asked = [found for found in found_edits if found.view is not None]
+    asked = [found for found in operation.state_file.edits(reading, edits) if found.view is not None]
     newest = asked[-1] if asked else reading
     if newest is not reading and newest.view is not None:
         base = reading.view or newest.view

@@ -77,7 +77,7 @@ def in_force(control: ControlLayout, layout: OperationLayout) -> Request:
     request = own(run)
     state_file = StateFile(layout)
     displaced = state_file.displaced_edits()
-    for reading in state_file.edits(state_file.read(), displaced, (run.want, run.reason)):
+    for reading in state_file.edits(state_file.read(), displaced):
         view = reading.view
         if view is not None and (view.want, view.reason) != (request.want, request.reason):
             request = Request(Want(view.want), view.reason, "state.json", "file:state.json")

@@ -15,7 +15,6 @@ All of it runs under the operation's lock, except `read`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
@@ -77,18 +76,10 @@ class StateFile:
         """Read it as it is now; needs no lock."""
         return _read(self._path)
 
-    def edits(self, reading: Reading, displaced: list[Displaced], accepted: tuple[str, str | None]) -> list[Reading]:
-        """Return what may be requests, oldest first.
-
-        Args:
-            reading: what `state.json` says.
-            displaced: the edits found in displaced files.
-            accepted: the want and reason taken in last. The view that tapfs has put in with these is no request; a
-                person's file with the same words is one, and takes back the edits before it.
-        """
+    def edits(self, reading: Reading, displaced: list[Displaced]) -> list[Reading]:
+        """Return what may be people's, oldest first: those displaced, and `reading` unless tapfs has put it in."""
         found = [edit.reading for edit in displaced]
-        is_accepted = reading.view is not None and (reading.view.want, reading.view.reason) == accepted
-        if not found or not (is_accepted and self._was_put_in(reading)):
+        if not found or not self._was_put_in(reading):
             found.append(reading)
         return sorted(found, key=lambda one: one.changed_at)
 
@@ -272,4 +263,6 @@ def _stamp(status: os.stat_result) -> str:
 
 
 def _digest(content: bytes) -> str:
+    import hashlib  # it loads OpenSSL: 5 ms, only for who writes
+
     return hashlib.blake2b(content, digest_size=8).hexdigest()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 from tapfs.bus import files
+from tapfs.bus.decide import PutOut
 from tapfs.bus.doorbell import publish
 from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
@@ -21,6 +22,8 @@ from tapfs.bus.states import FINAL, State, Want
 from tapfs.bus.wants import write_want
 from tapfs.errors import Refused, TapfsError
 
+#: Times a verb writes its want against edits that come in the same instants.
+_MOST_TRIES = 5
 _FINISHED = "finished operations do not change; 'tapfs list --active' shows those that can"
 
 
@@ -98,10 +101,10 @@ def resume(operation: OperationFolder, reason: str | None = None) -> Answer:
         if not lifted and run.want == Want.RUN and before not in FINAL:
             held = _marker_names(operation)
             return _plain_answer(operation, before, f"still held by {held}" if held else f"already {before}", not held)
-        write_want(operation, Want.RUN, reason)
         if before in FINAL:
+            write_want(operation, Want.RUN, reason)
             _revive(operation, run, reason)
-        settled = _settle_asked(operation)
+        settled = _settle_wanted(operation, Want.RUN, reason)
     publish(operation, settled.put_out)
     held = _marker_names(operation)
     if held:
@@ -137,11 +140,21 @@ def _ask(operation: OperationFolder, want: Want, reason: str | None) -> tuple[St
         if want is Want.PAUSE and before is State.CANCELLING:
             raise _refused(operation, before, want, "a cancel is not taken back; afterwards, resume starts it again")
         is_new = before not in FINAL and read_run(operation).want != want
-        if is_new:
-            write_want(operation, want, reason)
-        settled = _settle_asked(operation)
+        settled = _settle_wanted(operation, want, reason) if is_new else _settle_asked(operation)
     publish(operation, settled.put_out)
     return before, is_new, settled
+
+
+def _settle_wanted(operation: OperationFolder, want: Want, reason: str | None) -> Settled:
+    """Write a want and settle; once more where an edit that came in the same instant was taken in instead."""
+    put_out: tuple[PutOut, ...] = ()
+    for _ in range(_MOST_TRIES):
+        write_want(operation, want, reason)
+        settled = _settle_asked(operation)
+        put_out += settled.put_out
+        if settled.state in FINAL or settled.run.want in (want, Want.CANCEL):
+            break
+    return replace(settled, put_out=put_out)
 
 
 def _settle_asked(operation: OperationFolder) -> Settled:

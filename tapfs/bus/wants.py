@@ -15,7 +15,7 @@ def write_want(operation: OperationFolder, want: Want, reason: str | None) -> No
     """Put the want into `state.json`, under the operation's lock.
 
     An edit there that nobody has taken in yet, or that is in the making, is displaced as such: whoever settles finds
-    it, and it counts before this want or after it by when it was written.
+    it, and it takes the place of this want; who must be heard writes again after that.
     """
     run = read_run(operation)
     seen = operation.state_file.read()

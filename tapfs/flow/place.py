@@ -8,6 +8,7 @@ Taking that snapshot is bounded to a small share of the running time, so a large
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from tapfs.bus.states import Want
 from tapfs.bus.steps import read_checkpoint, write_checkpoint
 from tapfs.errors import RecordInvalid, ResultUnstorable, TapfsError
 from tapfs.flow.codec import is_faithful, is_plain
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the files.
 CHECK_INTERVAL_S = 0.05
@@ -232,13 +235,20 @@ class Place:
                 at_turn_of.snapshot()
             self.save()
             if not must_stop:
-                reconcile(self._operation)  # brings `state.json` up to the step, also where there is no supervisor
+                self._reconcile()
             end = time.monotonic()
             self._next_write = end + max(CHECKPOINT_INTERVAL_S, (end - start) / _SHARE)
         if must_stop:
             asked = request.reason or f"{request.source} asks to {request.want}"
             raise Stop(self.pause_because or (asked if is_asked else "the step was given to another"))
         self._next_check = time.monotonic() + CHECK_INTERVAL_S
+
+    def _reconcile(self) -> None:
+        """Bring `state.json` up to the step, also without a supervisor; what hinders that is no fault of the step."""
+        try:
+            reconcile(self._operation)
+        except (OSError, TapfsError) as error:
+            logger.warning("cannot reconcile operation %s at a tap: %s", self.operation_id, error)
 
     def _clause_says_so(self, now: float) -> bool:
         if self._ask_clause is None or now < self._next_clause:

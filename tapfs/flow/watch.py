@@ -28,7 +28,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from tapfs.bus.files import TEMPORARY_PREFIX
-from tapfs.bus.layout import PAUSE
+from tapfs.bus.layout import ID, PAUSE
 
 logger = logging.getLogger(__name__)
 
@@ -124,8 +124,8 @@ def _may_ask(inner: tuple[str, ...], event: FileSystemEvent) -> bool:
 
     A claim that is closed and still has its name was let go by a process that died: its end would have removed it.
     """
-    if any(name.startswith(TEMPORARY_PREFIX) for name in inner):
-        return False
+    if not ID.fullmatch(inner[0]) or any(name.startswith(TEMPORARY_PREFIX) for name in inner):
+        return False  # also an operation that is only being made: its start has nothing to do with the others
     if len(inner) <= 2:
         return inner[-1] not in _OWN
     return inner[1] == "claims" and isinstance(event, FileClosedEvent) and os.path.lexists(event.src_path)

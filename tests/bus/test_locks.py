@@ -327,3 +327,20 @@ def test_a_frozen_holder_still_holds(folder: Path, processes: Processes) -> None
     assert not is_free(folder)
     holder.kill()
     wait_for(lambda: is_free(folder), 1.0)
+
+
+def test_a_forked_child_locks_a_folder_that_its_parent_has_locked_before(folder: Path) -> None:
+    """A pool process that is forked later uses the operations that its parent knows."""
+    lock = FolderLock(folder, "operation.json")
+    with lock.held():
+        pass
+    child = os.fork()
+    if child == 0:
+        try:
+            with lock.held():
+                os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    with lock.held():
+        pass

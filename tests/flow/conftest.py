@@ -43,3 +43,19 @@ def post(bus: Bus) -> Post:
 def looks_at_every_tap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the files looked at behind each chunk, not every 50 ms, so that a test can stop wherever it likes."""
     monkeypatch.setattr(place, "CHECK_INTERVAL_S", 0.0)
+
+
+@pytest.fixture
+def runs() -> list[Any]:
+    """What was run."""
+    return []
+
+
+@pytest.fixture
+def note(app: Celery, runs: list[Any]) -> Any:
+    @app.task(name="note")
+    def note(*args: Any) -> Any:
+        runs.append(args)
+        return len(runs)
+
+    return note

@@ -431,7 +431,7 @@ def test_another_size_is_refused_with_both_sizes_and_times(write: Write) -> None
         f"cannot go on with '{path}': it changed since row 2 was read: it has 16 bytes, it had 12 "
         "(modified 2001-09-09T01:47:40Z, was 2001-09-09T01:46:40Z)"
     )
-    assert caught.value.hint == "put the old file back and 'tapfs retry', or start anew"
+    assert caught.value.hint == "put the old file back and 'tapfs resume', or start anew"
     assert (caught.value.path, caught.value.row, caught.value.offset) == (str(path), 2, 8)
 
 

@@ -214,10 +214,9 @@ def test_a_header_of_the_users_cannot_take_the_place_of_ours(on_redis: Celery, n
     assert queued(client)[0]["headers"][HEADER]["step"] == "0003"
 
 
-def test_the_queue_and_priority_of_the_task_and_the_routes_of_the_app_are_used(
-    on_redis: Celery, client: redis.Redis
-) -> None:
-    @on_redis.task(name="own.queue", queue="reports", priority=6)
+@pytest.mark.filterwarnings("ignore::celery.exceptions.CDeprecationWarning")
+def test_the_queue_of_the_task_and_the_routes_of_the_app_are_used(on_redis: Celery, client: redis.Redis) -> None:
+    @on_redis.task(name="own.queue", queue="reports")
     def own() -> None:
         pass
 
@@ -295,13 +294,13 @@ def test_whatever_keeps_celery_from_publishing_is_a_publish_failed(
 def test_an_operation_whose_step_cannot_be_published_says_why_in_its_message(app: Celery, bus: Bus) -> None:
     """B93: not left queued without a word."""
 
-    @app.task(name="lost", queue="nowhere")
+    @app.task(name="lost")
     def lost() -> None:
         pass
 
     app.conf.task_create_missing_queues = False
     bus.control.publisher = publisher_for(app)
-    operation = tappable(lost.s(), bus=bus).delay()
+    operation = tappable(lost.s().set(queue="nowhere"), bus=bus).delay()
     assert operation.state is State.QUEUED
     assert "cannot publish step 0001: the broker did not take it:" in (operation.view().message or "")
     assert "nowhere" in (operation.view().message or "")

@@ -254,6 +254,10 @@ def test_an_initial_value_that_cannot_be_changed_in_place_is_refused(initial: An
     assert caught.value.hint == "for a count, fold into {'count': 0}"
 
 
+class Rows(list[int]):
+    pass
+
+
 class Pair(NamedTuple):
     one: int
     two: int
@@ -270,6 +274,7 @@ UNFAITHFUL = [
     pytest.param({"a": b"x"}, "value['a'] is bytes: b'x'", id="bytes"),
     pytest.param(Counter(a=1), "value is Counter", id="Counter"),
     pytest.param({"a": [OrderedDict()]}, "value['a'][0] is OrderedDict", id="OrderedDict"),
+    pytest.param({"a": Rows([1])}, "value['a'] is Rows: [1]", id="list of another class"),
 ]
 
 
@@ -673,6 +678,23 @@ def test_a_large_value_is_saved_less_often(
     post.deliver_all()
     assert len(taken) <= 8
     assert clock.now - 1000.0 <= 108
+
+
+def test_an_operation_that_cannot_be_reconciled_at_a_tap_does_not_fail_its_step(
+    start: Start, post: Post, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Any) -> None:
+        raise TapfsError("somebody holds the lock")
+
+    monkeypatch.setattr(place, "reconcile", refuse)
+
+    def tick(_: int) -> None:
+        clock.now += 0.1
+
+    operation = start(lambda: count_up(Numbers(30, on_chunk=tick))["sum"])
+    post.deliver_all()
+    assert operation.state is State.SUCCEEDED
+    assert "cannot reconcile operation" in caplog.text
 
 
 def test_a_checkpoint_that_cannot_be_written_fails_the_step_at_a_tap_but_never_hides_its_own_error(

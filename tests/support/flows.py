@@ -1,16 +1,22 @@
 """A worker without a broker: messages wait in a list, and are delivered when and as often as the test says."""
 
+import os
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
 from celery.app.trace import build_tracer
 
+from support.waiting import wait_for
 from tapfs import Bus, Operation, Source, State
 from tapfs.bus.publication import Publication
+from tapfs.bus.records import Claim, Failure
 from tapfs.bus.states import FINAL
 from tapfs.flow.message import HEADER, header_for
+from tapfs.flow.supervisor import Supervisor
 
 WORKER = "worker@here"
 
@@ -99,6 +105,25 @@ class Numbers(Source[list[int]]):
             start = end
 
 
+@contextmanager
+def supervised(bus: Bus, **options: Any) -> Iterator[Supervisor]:
+    """Supervise in a thread; begins when the first scan is over, so that what comes then is seen by other means."""
+    bus.control.prepare()
+    last = bus.control.layout.active / "99991231-235959-gone-abcdef"
+    last.touch()
+    os.utime(last, (0, 0))  # an old entry without an operation is taken away
+    supervisor = Supervisor(bus, **options)
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    try:
+        wait_for(lambda: not last.exists(), message="the supervisor does not scan")
+        yield supervisor
+    finally:
+        supervisor.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def finish(bus: Bus, post: Post, operation: Operation, most: int = 2000) -> State:
     """Deliver, resume when it is paused, until the operation has ended; returns its state."""
     for _ in range(most):
@@ -108,12 +133,29 @@ def finish(bus: Bus, post: Post, operation: Operation, most: int = 2000) -> Stat
             return operation.state
         if operation.state is State.PAUSED:
             operation.resume()
-    raise AssertionError(f"operation {operation.id} is still {operation.state}: {journal_of(operation)}")
+    raise AssertionError(f"operation {operation.id} is still {operation.state}: {journal_of(operation)[-5:]}")
 
 
 def journal_of(operation: Operation) -> list[dict[str, Any]]:
     """The lines of an operation's journal."""
     return list(operation.journal.entries())
+
+
+def claim_of(operation: Operation, path: str = "0001") -> Claim:
+    """The claim of a step that is out."""
+    return Claim.read(operation.path / "claims" / path)
+
+
+def failure_of(operation: Operation) -> Failure:
+    """What `error.json` says."""
+    failure = operation.failure()
+    assert failure is not None, journal_of(operation)[-5:]
+    return failure
+
+
+def drops_of(operation: Operation) -> list[str]:
+    """Why messages had no effect, as the journal has it."""
+    return [line["reason"] for line in journal_of(operation) if line["event"] == "dropped"]
 
 
 def touch(path: Path, text: str = "") -> None:

@@ -20,7 +20,10 @@ from tapfs.flow.operations.tally import save
     ("words", "parts"),
     [
         (("start", "tallly", "path=x"), ("no operation 'tallly'", "did you mean 'tally'")),
-        (("start", "tally", "path=people.csv", "by=company", "of=gendre"), ("no column 'gendre'", "did you mean 'gender'")),
+        (
+            ("start", "tally", "path=people.csv", "by=company", "of=gendre"),
+            ("no column 'gendre'", "did you mean 'gender'"),
+        ),
         (("start", "tally", "path=nowhere.csv", "by=a", "of=b"), ("nowhere.csv", "No such file")),
         (("start", "tally", "path=.", "by=a", "of=b"), ("it is a directory",)),
         (("start", "tally", "path=latin.csv", "by=company", "of=gender"), ("latin.csv", "UTF-8", "byte")),

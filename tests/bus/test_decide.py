@@ -1,0 +1,224 @@
+"""The one decision, branch by branch; no file, no clock, no lock."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from support.bench import START, plan_of
+from tapfs.bus.claims import Out
+from tapfs.bus.clock import timestamp
+from tapfs.bus.decide import Decision, Facts, Recovery, decide
+from tapfs.bus.plan import Step
+from tapfs.bus.records import Claim, Run
+from tapfs.bus.requests import Request
+from tapfs.bus.states import FINAL, State, Want
+
+FIRST, SECOND = plan_of(2).steps
+RECOVERY = Recovery(first_delay_s=10, longest_delay_s=60, max_crashes=3)
+STARTED = Run(started_at=timestamp(START))
+HOLDER = {"worker": "w", "host": "h", "pid": 1, "claimed_at": timestamp(START)}
+
+
+def out(path: str = "0001", *, held: bool = False, dead: bool = False, **fields: Any) -> Out:
+    base: dict[str, Any] = {"epoch": 1, "attempt": 1, "publishes": 1, "published_at": timestamp(START)}
+    claim = Claim(**(base | fields), holder=HOLDER if held or dead else None)
+    return Out(path, claim, held)
+
+
+def decided(
+    *outs: Out,
+    run: Run = STARTED,
+    want: Want = Want.RUN,
+    frontier: tuple[Step, ...] = (FIRST,),
+    is_at_tap: bool = True,
+    now: float = START,
+    can_publish: bool = True,
+) -> Decision:
+    request = Request(want, "because", "PAUSE", "file:PAUSE")
+    return decide(Facts(run, request, outs, frontier, is_at_tap), now, RECOVERY, can_publish=can_publish)
+
+
+def put_out(decision: Decision) -> Claim:
+    (one,) = decision.put_out
+    return one.claim
+
+
+def test_what_is_not_out_is_put_out() -> None:
+    decision = decided(run=Run())
+    assert decision.state is State.QUEUED
+    assert put_out(decision) == Claim(epoch=1, attempt=1, publishes=1, published_at=timestamp(START))
+
+
+def test_nothing_is_put_out_by_who_cannot_publish() -> None:
+    decision = decided(can_publish=False)
+    assert (decision.state, decision.put_out) == (State.RUNNING, ())
+
+
+def test_an_operation_is_queued_until_its_first_claim_and_runs_from_then() -> None:
+    assert decided(out(), run=Run()).state is State.QUEUED
+    assert decided(out()).state is State.RUNNING
+    assert decided(out(held=True), run=Run()).state is State.RUNNING
+
+
+def test_nothing_leads_back_to_queued_also_not_a_resume_before_the_first_claim() -> None:
+    """B107."""
+    decision = decided(run=Run(outcome="paused"))
+    assert (decision.state, decision.run.epoch, put_out(decision).epoch) == (State.RUNNING, 2, 2)
+
+
+@pytest.mark.parametrize("outcome", sorted(FINAL))
+@pytest.mark.parametrize("want", list(Want))
+def test_an_end_stays_an_end_and_what_is_out_is_taken_in(outcome: State, want: Want) -> None:
+    run = replace(STARTED, outcome=outcome.value)
+    decision = decided(out(), out("0002", held=True), run=run, want=want)
+    assert (decision.state, decision.run, decision.take_in, decision.put_out) == (outcome, run, ("0001",), ())
+
+
+@pytest.mark.parametrize("want", list(Want))
+def test_what_ended_before_it_could_stop_has_succeeded_whatever_is_asked(want: Want) -> None:
+    """B47: a finish and a cancel race: what lands first stands."""
+    decision = decided(frontier=(), want=want)
+    assert (decision.state, decision.run.outcome) == (State.SUCCEEDED, "succeeded")
+
+
+def test_the_end_waits_for_a_claim_that_is_still_held() -> None:
+    assert decided(out(held=True), frontier=()).state is State.RUNNING
+
+
+def test_a_pause_takes_in_what_is_out_and_is_there_when_nothing_is_held() -> None:
+    decision = decided(out(), want=Want.PAUSE)
+    assert (decision.state, decision.run.outcome, decision.take_in) == (State.PAUSED, "paused", ("0001",))
+    decision = decided(out(held=True), out("0002"), want=Want.PAUSE)
+    assert (decision.state, decision.run.outcome, decision.take_in) == (State.PAUSING, None, ("0002",))
+
+
+def test_a_pause_between_taps_lets_the_steps_go_on_to_the_next_tap() -> None:
+    decision = decided(want=Want.PAUSE, is_at_tap=False)
+    assert decision.state is State.PAUSING
+    assert put_out(decision).attempt == 1
+
+
+def test_a_pause_that_stands_stays_in_its_epoch() -> None:
+    run = replace(STARTED, outcome="paused")
+    decision = decided(out(), run=run, want=Want.PAUSE)
+    assert (decision.state, decision.run, decision.take_in) == (State.PAUSED, run, ("0001",))
+
+
+def test_a_pause_that_is_lifted_starts_a_new_epoch() -> None:
+    decision = decided(run=replace(STARTED, outcome="paused", notice="read me"))
+    assert (decision.state, decision.run.epoch, decision.run.outcome) == (State.RUNNING, 2, None)
+    assert decision.run.notice is None
+    assert put_out(decision).epoch == 2
+
+
+def test_a_pause_that_is_taken_back_while_pausing_stays_in_its_epoch() -> None:
+    decision = decided(out(held=True), run=replace(STARTED, want="pause"))
+    assert (decision.state, decision.run.epoch) == (State.RUNNING, 1)
+
+
+def test_a_cancel_waits_for_what_is_held_and_is_kept_also_when_its_marker_goes() -> None:
+    """B44."""
+    decision = decided(out(held=True), out("0002"), want=Want.CANCEL)
+    assert (decision.state, decision.take_in) == (State.CANCELLING, ("0002",))
+    assert (decision.run.want, decision.run.reason, decision.run.asked_by) == ("cancel", "because", "file:PAUSE")
+    assert decided(want=Want.CANCEL).run.outcome == "cancelled"
+
+
+def test_a_paused_operation_is_cancelled_at_once() -> None:
+    """B41."""
+    decision = decided(run=replace(STARTED, outcome="paused"), want=Want.CANCEL)
+    assert (decision.state, decision.run.epoch) == (State.CANCELLED, 1)
+
+
+def test_a_claim_of_a_step_that_is_not_on_the_frontier_is_taken_in() -> None:
+    decision = decided(out("0001"), out("0007"), out("0008", held=True), frontier=(SECOND,))
+    assert decision.take_in == ("0001", "0007")
+
+
+@pytest.mark.parametrize(
+    ("publishes", "delay_s"), [(1, 10), (2, 20), (3, 40), (4, 60), (5, 60), (1_000_000, 60)], ids=str
+)
+def test_a_message_that_nobody_follows_is_published_again_after_a_growing_delay(publishes: int, delay_s: int) -> None:
+    unclaimed = out(publishes=publishes, trouble="no broker")
+    assert decided(unclaimed, now=START + delay_s - 0.01).put_out == ()
+    claim = put_out(decided(unclaimed, now=START + delay_s))
+    assert (claim.attempt, claim.publishes, claim.published_at) == (1, publishes + 1, timestamp(START + delay_s))
+    assert claim.trouble is None
+
+
+def test_a_claim_that_was_never_published_is_published_at_once() -> None:
+    assert put_out(decided(out(publishes=0, published_at=None))).publishes == 1
+
+
+def test_a_clock_that_was_set_back_does_not_keep_a_step_for_ever() -> None:
+    assert decided(out(), now=START - 60).put_out == ()
+    assert put_out(decided(out(), now=START - 3601)).publishes == 2
+
+
+def test_a_published_time_that_cannot_be_read_is_long_ago() -> None:
+    assert put_out(decided(out(published_at="yesterday"))).publishes == 2
+
+
+def test_a_dead_holder_gives_the_step_the_next_attempt_at_once() -> None:
+    decision = decided(out(dead=True, retries=2))
+    assert decision.state is State.INTERRUPTED
+    assert decision.run.interruptions == 1
+    claim = put_out(decision)
+    assert (claim.attempt, claim.cause, claim.crashes, claim.retries, claim.publishes) == (2, "crash", 1, 2, 1)
+
+
+def test_it_is_interrupted_until_the_step_is_claimed_again() -> None:
+    again = out(attempt=2, cause="crash", crashes=1)
+    assert decided(again).state is State.INTERRUPTED
+    assert decided(replace(again, is_held=True)).state is State.RUNNING
+    assert decided(out(dead=True), can_publish=False).state is State.INTERRUPTED
+
+
+def test_a_death_is_counted_once_and_only_by_who_can_publish() -> None:
+    assert decided(out(dead=True), can_publish=False).run.interruptions == 0
+
+
+def test_a_step_that_took_down_too_many_workers_fails_the_operation() -> None:
+    last = out(dead=True, crashes=2, attempt=3)
+    decision = decided(last, out("0009"))
+    assert (decision.state, decision.run.outcome, decision.worn_out) == (State.FAILED, "failed", last)
+    assert (decision.put_out, decision.take_in) == ((), ("0009",))
+    assert decided(out(dead=True, crashes=1)).state is State.INTERRUPTED
+
+
+def test_the_deaths_of_an_earlier_epoch_do_not_count() -> None:
+    claim = put_out(decided(out(dead=True, crashes=2), run=replace(STARTED, epoch=2)))
+    assert (claim.epoch, claim.attempt, claim.crashes, claim.cause) == (2, 1, 0, None)
+
+
+@pytest.mark.parametrize("claim", [None, Claim(epoch=1, attempt=4, publishes=9)], ids=["unreadable", "old"])
+def test_a_claim_that_is_unreadable_or_of_an_earlier_epoch_is_made_anew(claim: Claim | None) -> None:
+    made = put_out(decided(Out("0001", claim, False), run=replace(STARTED, epoch=2)))
+    assert (made.epoch, made.attempt, made.publishes) == (2, 1, 1)
+
+
+def test_a_held_claim_is_left_alone_whatever_it_says() -> None:
+    assert decided(Out("0001", None, True)).put_out == ()
+    assert decided(out(held=True, epoch=9), now=START + 99_999).put_out == ()
+
+
+def test_a_countdown_begins_when_the_step_is_put_out_and_the_delay_after_it() -> None:
+    step = replace(FIRST, options={"countdown": 30})
+    claim = put_out(decided(frontier=(step,)))
+    assert claim.not_before == timestamp(START + 30)
+    waiting = Out("0001", claim, False)
+    assert decided(waiting, now=START + 39.9, frontier=(step,)).put_out == ()
+    assert put_out(decided(waiting, now=START + 40, frontier=(step,))).not_before == claim.not_before
+
+
+def test_an_eta_is_kept() -> None:
+    step = replace(FIRST, options={"eta": "2027-01-15T09:00:00.000Z"})
+    assert put_out(decided(frontier=(step,))).not_before == "2027-01-15T09:00:00.000Z"
+    assert put_out(decided(frontier=(replace(FIRST, options={"eta": 5}),))).not_before is None
+
+
+def test_deciding_changes_nothing_of_what_it_is_given() -> None:
+    outs = (out(dead=True), out("0009"))
+    assert decided(*outs) == decided(*outs)
+    assert outs == (out(dead=True), out("0009"))
