@@ -26,10 +26,10 @@ from tapfs.bus import files
 from tapfs.bus.clock import seconds_of
 from tapfs.bus.fields import Json
 from tapfs.bus.operation import Operation
-from tapfs.bus.reconcile import strays
 from tapfs.bus.records import LARGE, Checkpoint, Run
 from tapfs.bus.requests import in_force
 from tapfs.bus.states import FINAL
+from tapfs.bus.view import strays
 from tapfs.errors import OperationUnknown, TapfsError, text_of
 
 #: Every field, in the order in which it is shown.

@@ -234,6 +234,16 @@ def make_dirs(path: str | Path) -> None:
         make_dir(path)
 
 
+def put_aside(path: Path, target: Path) -> None:
+    """Rename a file, if it is there, to a place whose folders are made; durably."""
+    if not exists(path):
+        return
+    make_dirs(target.parent)
+    path.rename(target)
+    sync_dir(target.parent)
+    sync_dir(path.parent)
+
+
 def remove(path: str | Path) -> bool:
     """Remove a file if it is there. Returns whether it was. Not synced: only for what reconcile removes again."""
     try:

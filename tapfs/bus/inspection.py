@@ -15,9 +15,9 @@ from tapfs.bus.findings import Findings
 from tapfs.bus.layout import DISPLACED_PREFIX, KNOWN
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Plan, Step
-from tapfs.bus.reconcile import strays
 from tapfs.bus.records import LARGE, Checkpoint, Commit, Failure, Identity, Record, Run
 from tapfs.bus.states import FINAL, State
+from tapfs.bus.view import strays
 from tapfs.errors import RecordInvalid
 
 _REJECTED = re.compile(r"(state|run)\.json\.rejected-[0-9]+")

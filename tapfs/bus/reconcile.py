@@ -9,24 +9,24 @@ settles next finds either nothing to do or the rest of the work.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tapfs.bus import claims, files
 from tapfs.bus.clock import seconds_of, timestamp
 from tapfs.bus.decide import Decision, Facts, PutOut, decide
-from tapfs.bus.fields import encode, near
+from tapfs.bus.fields import encode
 from tapfs.bus.folder import OperationFolder
-from tapfs.bus.layout import CANCEL, KNOWN, PAUSE
-from tapfs.bus.plan import Plan, Step
-from tapfs.bus.records import LARGE, Failure, Run, StateView
+from tapfs.bus.plan import Plan, Sequence, Step
+from tapfs.bus.records import Failure, Run
 from tapfs.bus.requests import Request, markers, own, strongest
+from tapfs.bus.runs import read_run
 from tapfs.bus.statefile import Displaced, Reading
 from tapfs.bus.states import ACTIVE, FINAL, State, Want, route
+from tapfs.bus.view import is_due, strays, view_of
 from tapfs.errors import RecordInvalid, Refused
 
-#: Seconds between two writes of `state.json` while nothing but the step moves.
-VIEW_INTERVAL_S = 1.0
+#: Stands for a plan that cannot be read.
+UNREADABLE = Plan(Sequence((Step("0000", "unreadable", ""),)))
 #: Rounds after which a stream of edits is left to the next look.
 _MOST_ROUNDS = 10
 
@@ -67,14 +67,15 @@ def settle(operation: OperationFolder, by: str, *, asked_by: str | None = None, 
             brought = _bring_back(operation, before, reading, edits) or brought
             continue
         run, asked = _take_in(before, reading, asked_by or "file:state.json")
-        plan = operation.plan()
-        decision, frontier, done = _decide(operation, plan, run, can_publish)
+        plan = _plan_of(operation)
+        decision, frontier, done = _decide(operation, plan, run, can_publish and plan is not UNREADABLE)
+        decision = _with_readable_result(operation, plan, before, decision)
         run = _with_hints(operation, _timed(decision, operation.now()), by)
         _carry_out(operation, decision, before, run, plan)
         put_out += decision.put_out
         _write_history(operation, decision.state, run, by, asked if (run.want, run.reason) != brought else None)
-        view = _view(operation, plan, decision, run, frontier, done)
-        if not _is_due(view, reading):
+        view = view_of(operation, plan, decision.state, run, frontier, done)
+        if not is_due(view, reading):
             break
         set_aside = operation.state_file.put(view, reading)
         if set_aside is not None:
@@ -85,41 +86,6 @@ def settle(operation: OperationFolder, by: str, *, asked_by: str | None = None, 
     elif decision.state not in FINAL:
         operation.join_active()
     return Settled(decision.state, run, put_out, look_again)
-
-
-def read_run(operation: OperationFolder) -> Run:
-    """Read `run.json`; if it is gone or spoilt, set it aside and make it anew from what the other files say."""
-    try:
-        return Run.read(operation.layout.run)
-    except FileNotFoundError:
-        pass
-    except RecordInvalid:
-        number = 1
-        while files.exists(f"{operation.layout.run}.rejected-{number}"):
-            number += 1
-        operation.layout.run.rename(f"{operation.layout.run}.rejected-{number}")
-    return _rebuilt_run(operation)
-
-
-def _rebuilt_run(operation: OperationFolder) -> Run:
-    epoch, started_at = 0, None
-    for entry in operation.journal.entries():
-        epoch = max(epoch, entry.get("epoch") or 0)
-        if entry.get("to") == State.RUNNING and started_at is None:
-            started_at = entry.get("at")
-    last = operation.journal.last_state()
-    ended = last in FINAL or last is State.PAUSED
-    view = operation.state_file.read().view
-    run = Run(
-        epoch=max(epoch, 1) if ended else epoch + 1,
-        outcome=last if ended else None,
-        started_at=started_at,
-        want=view.want if view else Want.RUN,
-        reason=view.reason if view else None,
-        notice="run.json was lost or spoilt; it was made anew from the other files",
-    )
-    files.replace(operation.layout.run, run.encode())
-    return run
 
 
 def _bring_back(
@@ -177,6 +143,33 @@ def _decide(
     return decision, frontier, done
 
 
+def _plan_of(operation: OperationFolder) -> Plan:
+    """The plan; one whose only step can neither be run nor be done, where `workflow.json` cannot be read (law 10)."""
+    try:
+        return operation.plan()
+    except (FileNotFoundError, RecordInvalid):
+        return UNREADABLE
+
+
+def _with_readable_result(operation: OperationFolder, plan: Plan, before: Run, decision: Decision) -> Decision:
+    """Turn a success whose result cannot be read, because somebody spoilt the last commit, into a failure."""
+    if decision.state is not State.SUCCEEDED or before.outcome == State.SUCCEEDED:
+        return decision
+    try:
+        operation.result_of(plan.steps[-1])
+    except (FileNotFoundError, RecordInvalid) as error:
+        failure = Failure(
+            type=type(error).__name__,
+            message=str(error),
+            step=plan.steps[-1].label,
+            epoch=decision.run.epoch,
+            failed_at=timestamp(operation.now()),
+        )
+        files.replace(operation.layout.error, failure.encode())
+        return replace(decision, state=State.FAILED, run=replace(decision.run, outcome=State.FAILED.value))
+    return decision
+
+
 def _timed(decision: Decision, now: float) -> Run:
     """Keep the running time and the end up to date with the state."""
     run, is_active = decision.run, decision.state in ACTIVE
@@ -194,8 +187,8 @@ def _carry_out(operation: OperationFolder, decision: Decision, before: Run, run:
     """Write the outcome, then take in and put out."""
     layout = operation.layout
     if decision.state is State.SUCCEEDED and before.outcome != State.SUCCEEDED:
-        result = operation.result_of(plan.steps[-1])
-        files.replace(layout.result, encode(result))
+        files.replace(layout.result, encode(operation.result_of(plan.steps[-1])))
+        files.put_aside(layout.error, layout.attic_file("error.json", run.epoch))
     if decision.worn_out is not None:
         step = plan.step(decision.worn_out.path)
         files.replace(layout.error, _worn_out(operation, decision, step).encode())
@@ -263,70 +256,6 @@ def _with_hints(operation: OperationFolder, run: Run, by: str) -> Run:
     for name, meant in fresh:
         operation.note("hint", by, message=f"'{name}' asks for nothing; did you mean '{meant}'?", file=name)
     return replace(run, hinted=[*run.hinted, *(name for name, _ in fresh)]) if fresh else run
-
-
-def strays(operation: OperationFolder) -> list[tuple[str, str]]:
-    """Return the files in the operation's folder that look like a misspelt marker, each with the marker meant."""
-    found = []
-    for path in operation.layout.folder.iterdir():
-        name = path.name
-        if name in KNOWN or name.startswith((".", "state.json", "run.json")):
-            continue
-        meant = near(name.partition(".")[0], {PAUSE.lower(): 0, CANCEL.lower(): 0, "stop": 0})
-        if meant:
-            found.append((name, CANCEL if "cancel" in meant else PAUSE))
-    return sorted(found)
-
-
-def _view(
-    operation: OperationFolder, plan: Plan, decision: Decision, run: Run, frontier: tuple[Step, ...], done: int
-) -> StateView:
-    step = frontier[0].label if frontier else None
-    return StateView(
-        want=run.want,
-        reason=run.reason,
-        state=decision.state,
-        step=step,
-        steps_done=done,
-        steps_total=len(plan.steps),
-        epoch=run.epoch,
-        message=_message(operation, run, decision.state),
-        updated_at=timestamp(operation.now()),
-    )
-
-
-def _message(operation: OperationFolder, run: Run, state: State) -> str | None:
-    """What a person should read: which marker holds it, what became of their edit, what keeps it from going on."""
-    parts = []
-    if state not in FINAL:
-        asked = markers(operation.control, operation.layout)
-        parts += [f"held by {marker.source}" + (f": {marker.reason}" if marker.reason else "") for marker in asked]
-        troubles = {out.path: out.claim.trouble for out in claims.all_out(operation.layout) if out.claim}
-        parts += [f"cannot publish step {path}: {text}; it is tried again" for path, text in troubles.items() if text]
-    elif state is State.FAILED:
-        with suppress(FileNotFoundError, RecordInvalid):
-            failure = Failure.read(operation.layout.error, LARGE)
-            parts.append(f"{failure.step}: {failure.type}: {failure.message}"[:500])
-    if run.notice:
-        parts.append(run.notice)
-    return "; ".join(parts) or None
-
-
-def _is_due(view: StateView, reading: Reading) -> bool:
-    """Whether the view must be written, given what is there; moving steps alone wait for their second."""
-    if not reading.is_settled:
-        return False
-    there = reading.view
-    if there is None:
-        return True
-    timeless = replace(view, updated_at=there.updated_at)
-    if timeless == there:
-        return False
-    unmoved = replace(timeless, step=there.step, steps_done=there.steps_done)
-    if unmoved != there:
-        return True
-    written = seconds_of(there.updated_at) or 0.0
-    return abs((seconds_of(view.updated_at) or 0.0) - written) >= VIEW_INTERVAL_S
 
 
 def _tell_of_rejected(operation: OperationFolder, name: str, reading: Reading) -> None:

@@ -20,9 +20,10 @@ from tapfs.bus.decide import PutOut
 from tapfs.bus.doorbell import publish
 from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
-from tapfs.bus.reconcile import Settled, read_run, settle
+from tapfs.bus.reconcile import Settled, settle
 from tapfs.bus.records import LARGE, Checkpoint, Claim, Commit, Failure, Holder
 from tapfs.bus.requests import in_force
+from tapfs.bus.runs import read_run
 from tapfs.bus.states import FINAL, State, Want
 from tapfs.bus.wants import write_want
 from tapfs.errors import RecordInvalid

@@ -15,9 +15,10 @@ from tapfs.bus.doorbell import publish
 from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.layout import CANCEL, PAUSE
-from tapfs.bus.reconcile import Settled, read_run, settle
+from tapfs.bus.reconcile import Settled, settle
 from tapfs.bus.records import LONGEST_REASON, Run
 from tapfs.bus.requests import markers
+from tapfs.bus.runs import read_run
 from tapfs.bus.states import FINAL, State, Want
 from tapfs.bus.wants import write_want
 from tapfs.errors import Refused, TapfsError
@@ -114,10 +115,7 @@ def resume(operation: OperationFolder, reason: str | None = None) -> Answer:
 
 def _revive(operation: OperationFolder, run: Run, reason: str | None) -> None:
     """Turn an operation that failed or was cancelled into a paused one, from which it goes on in a new epoch."""
-    if files.exists(operation.layout.error):
-        target = operation.layout.attic_file("error.json", run.epoch)
-        files.make_dirs(target.parent)
-        operation.layout.error.rename(target)
+    files.put_aside(operation.layout.error, operation.layout.attic_file("error.json", run.epoch))
     revived = replace(
         run, outcome=State.PAUSED.value, want=Want.RUN.value, reason=reason, asked_by=operation.actor, notice=None
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tapfs.bus.folder import OperationFolder
-from tapfs.bus.reconcile import read_run
 from tapfs.bus.records import StateView
+from tapfs.bus.runs import read_run
 from tapfs.bus.statefile import Reading
 from tapfs.bus.states import Want
 

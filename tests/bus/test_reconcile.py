@@ -3,7 +3,9 @@
 import os
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +15,11 @@ from tapfs.bus import claims
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.operation import Operation
-from tapfs.bus.reconcile import VIEW_INTERVAL_S, read_run, strays
 from tapfs.bus.records import Failure, Run
+from tapfs.bus.runs import read_run
 from tapfs.bus.states import FINAL, TABLE, State, Want
 from tapfs.bus.steps import claim_step, commit_step, fail_step, release_step
+from tapfs.bus.view import VIEW_INTERVAL_S, strays
 from tapfs.errors import Refused
 
 
@@ -178,6 +181,18 @@ def test_a_running_step_of_a_lost_run_json_is_fenced_off_and_run_again(bench: Be
     assert not fresh.is_committed(held.step)
     fresh.reconcile()
     bench.finish(fresh)
+
+
+@pytest.mark.parametrize("state", ["pausing", "paused", "cancelling"])
+def test_with_run_json_and_state_json_both_lost_it_is_held_as_it_was(bench: Bench, state: str) -> None:
+    """B50, B72."""
+    operation, held = bench.in_state(state)
+    operation.layout.run.unlink()
+    operation.layout.state.unlink()
+    assert bench.other(operation).reconcile().state == state
+    if held is not None:
+        held.release()
+        assert bench.other(operation).reconcile().state is (State.CANCELLED if state == "cancelling" else State.PAUSED)
 
 
 def test_two_spoilt_run_json_are_both_kept(bench: Bench) -> None:
@@ -402,3 +417,47 @@ def test_the_run_record_says_nothing_that_is_not_so(bench: Bench) -> None:
     bench.finish(operation)
     assert Run.read(operation.layout.run).outcome == "succeeded"
     assert Run.read(operation.layout.run).running_since is None
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("{"), lambda path: path.write_bytes(b"")])
+def test_an_operation_whose_plan_cannot_be_read_is_said_and_can_be_cancelled(
+    bench: Bench, spoil: Callable[[Path], object]
+) -> None:
+    """Law 10: every state has a way out; nothing is run and nothing counts as done meanwhile."""
+    operation = bench.start()
+    published = len(bench.published)
+    spoil(operation.layout.plan)
+    fresh = bench.other(operation)
+    fresh.reconcile()
+    assert fresh.state == "queued"
+    assert "nothing can be run" in (fresh.view().message or "")
+    assert len(bench.published) == published
+    assert fresh.cancel().state == "cancelled"
+
+
+def test_a_spoilt_last_commit_fails_the_operation_and_resume_goes_on_once_it_is_mended(bench: Bench) -> None:
+    operation = bench.start(steps=1)
+    held = bench.claim(operation)
+    commit = operation.layout.commit(held.step)
+    held.release()
+    commit.write_text("{")
+    fresh = bench.other(operation)
+    assert fresh.reconcile().state == "failed"
+    failure = fresh.failure()
+    assert failure is not None
+    assert failure.type == "RecordInvalid"
+    assert str(commit) in failure.message
+    commit.write_text('{"result": 7, "epoch": 1, "attempt": 1}')
+    assert fresh.resume().state == "succeeded"
+    assert fresh.result == 7
+    assert (operation.layout.attic / "epoch-1" / "error.json").exists()
+
+
+def test_an_error_that_a_dead_worker_left_is_put_aside_when_the_operation_succeeds(bench: Bench) -> None:
+    """A worker that died between writing `error.json` and `run.json` has failed nothing."""
+    operation = bench.start(steps=1)
+    operation.layout.error.write_text('{"type": "ValueError"}')
+    bench.finish(operation)
+    assert operation.state == "succeeded"
+    assert operation.failure() is None
+    assert (operation.layout.attic / "epoch-1" / "error.json").exists()
