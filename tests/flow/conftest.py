@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -23,8 +22,6 @@ class App(Celery):
 @pytest.fixture
 def app() -> Iterator[Celery]:
     app = App("shop", broker="memory://", task_cls="tapfs.flow:TappableTask", set_as_current=False)
-    # Queues in memory are the process's: those of other tests must not be seen.
-    app.conf.task_default_queue = f"queue-{uuid4()}"
     yield app
     app.close()
 

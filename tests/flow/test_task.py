@@ -49,6 +49,8 @@ def test_a_step_may_call_its_own_task_as_a_function(app: Celery, bus: Bus, post:
 
 
 def test_a_retry_of_a_task_that_is_no_step_is_celerys_own(app: Celery, post: Post, runs: list[Any]) -> None:
+    app.conf.task_default_queue = "retried"  # a queue in memory is the process's: other tests left theirs
+
     @app.task(name="plain", bind=True)
     def plain(self: Any, number: int = 1) -> None:
         runs.append((number, self.request.retries))
