@@ -112,7 +112,7 @@ class Control:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=files.DIR_MODE)
-            for folder in (self.layout.operations, self.layout.active, self.layout.workers):
+            for folder in (self.layout.operations, self.layout.active):
                 files.make_dir(folder)
             files.replace(self.layout.format, FORMAT.encode())
         except OSError as error:

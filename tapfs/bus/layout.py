@@ -78,7 +78,6 @@ class ControlLayout:
         self.pause = folder / PAUSE
         self.active = folder / "active"
         self.operations = folder / "operations"
-        self.workers = folder / "workers"
         self.broker = folder / "broker"
         self.supervisor_lock = folder / "supervisor.lock"
 

@@ -67,6 +67,6 @@ def _names() -> list[str]:
 
 def test_the_files_of_a_control_directory_stand_as_the_design_says() -> None:
     layout = ControlLayout(Path("control"))
-    found = [layout.format, layout.pause, layout.active, layout.operations, layout.workers, layout.broker]
-    assert [path.name for path in found] == ["format", "PAUSE", "active", "operations", "workers", "broker"]
+    found = [layout.format, layout.pause, layout.active, layout.operations, layout.broker]
+    assert [path.name for path in found] == ["format", "PAUSE", "active", "operations", "broker"]
     assert layout.supervisor_lock == Path("control/supervisor.lock")
