@@ -17,7 +17,7 @@ from tapfs.bus.fields import Faulty
 from tapfs.bus.layout import OperationLayout
 from tapfs.bus.locks import ClaimLock, is_held
 from tapfs.bus.plan import Step
-from tapfs.bus.records import SMALL, Claim, Holder
+from tapfs.bus.records import LARGE, SMALL, Checkpoint, Claim, Holder
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Out:
         path: the step's path.
         claim: its record; None where the file is no record (somebody wrote into it).
         is_held: whether a living process holds it.
+        has_progressed: whether the holder that died had saved a checkpoint.
     """
 
     path: str
     claim: Claim | None
     is_held: bool
+    has_progressed: bool = False
 
     @property
     def is_dead(self) -> bool:
@@ -64,15 +66,16 @@ class HeldClaim:
 
 def all_out(layout: OperationLayout) -> list[Out]:
     """Return every step that is out, in the order of their paths."""
-    return [
+    outs = [
         Out(path, _read(layout.claim(path)), is_held(str(layout.claim(path)))) for path in sorted(_paths(layout.claims))
     ]
+    return [replace(out, has_progressed=_has_progressed(layout, out)) if out.is_dead else out for out in outs]
 
 
 def put_out(layout: OperationLayout, path: str, claim: Claim) -> None:
     """Note durably that a step is out, with no holder; takes the place of a claim whose holder is gone."""
     target = layout.claim(path)
-    files.make_dirs(target.parent)
+    files.make_dirs(target.parent, layout.folder)
     files.replace(target, claim.encode())
 
 
@@ -85,6 +88,19 @@ def take(layout: OperationLayout, step: Step, claim: Claim, holder: Holder) -> H
 def drop(layout: OperationLayout, path: str) -> None:
     """Take a step in. Not synced: a claim that a power cut brings back has no living holder, and is dropped again."""
     files.remove(layout.claim(path))
+
+
+def _has_progressed(layout: OperationLayout, out: Out) -> bool:
+    """Whether the step's checkpoint is of the attempt that died."""
+    target = layout.steps / out.path
+    for path in target.parent.glob(f"{target.name}-*.checkpoint.json"):
+        try:
+            saved = Checkpoint.decode(files.read_bytes(path, LARGE))
+        except (OSError, Faulty):
+            continue
+        if out.claim is not None and (saved.epoch, saved.attempt) == (out.claim.epoch, out.claim.attempt):
+            return True
+    return False
 
 
 def _paths(folder: Path) -> Iterator[str]:

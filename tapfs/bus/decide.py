@@ -23,7 +23,7 @@ class Recovery:
     Attributes:
         first_delay_s: seconds after the first publishing; each further delay is twice the one before.
         longest_delay_s: no delay is longer.
-        max_crashes: so many dead holders of one step in one epoch make it fail.
+        max_crashes: so many holders of a step that died in a row, in one epoch and without progress, make it fail.
     """
 
     first_delay_s: float = 10.0
@@ -124,7 +124,7 @@ def _go_on(facts: Facts, now: float, recovery: Recovery, can_publish: bool, is_b
         out = outs.get(step.path)
         if out is not None and out.is_dead and out.claim is not None:
             run = replace(run, interruptions=run.interruptions + 1)
-            if out.claim.epoch == run.epoch and out.claim.crashes + 1 >= recovery.max_crashes:
+            if out.claim.epoch == run.epoch and _crashes(out, out.claim) >= recovery.max_crashes:
                 return Decision(State.FAILED, replace(run, outcome=State.FAILED.value), stale, worn_out=out)
         claim = _claim_to_write(step, out, run.epoch, now, recovery)
         if claim is not None:
@@ -160,7 +160,7 @@ def _claim_to_write(step: Step, out: Out | None, epoch: int, now: float, recover
         return fresh
     if out.is_dead:
         return replace(
-            fresh, attempt=claim.attempt + 1, cause="crash", crashes=claim.crashes + 1, retries=claim.retries
+            fresh, attempt=claim.attempt + 1, cause="crash", crashes=_crashes(out, claim), retries=claim.retries
         )
     published = seconds_of(claim.published_at) or 0.0
     waits_from = max(published, seconds_of(claim.not_before) or 0.0)
@@ -168,6 +168,11 @@ def _claim_to_write(step: Step, out: Out | None, epoch: int, now: float, recover
     is_due = claim.publishes == 0 or now >= waits_from + recovery.delay_s(claim.publishes) or now < published - 3600
     again = replace(claim, publishes=claim.publishes + 1, published_at=timestamp(now), trouble=None)
     return again if is_due else None
+
+
+def _crashes(out: Out, claim: Claim) -> int:
+    """How many holders in a row died at the step without saving any progress, this one included if it saved none."""
+    return 1 if out.has_progressed else claim.crashes + 1
 
 
 def _due_at(step: Step, now: float) -> str | None:

@@ -90,8 +90,16 @@ def open_to_read(path: str | Path, flags: int = 0) -> int:
 
 
 def exists(path: str | Path) -> bool:
-    """Say whether anything at all, also a dangling link, has that name."""
-    return os.path.lexists(path)
+    """Say whether anything at all, also a dangling link, has that name.
+
+    Raises:
+        OSError: that cannot be told (no permission, an input error): not there is not the same as not seen.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def sync_dir(path: str | Path) -> None:
@@ -227,18 +235,22 @@ def make_dir(path: str | Path) -> bool:
     return True
 
 
-def make_dirs(path: str | Path) -> None:
-    """Make a folder and those above it, where they are missing, durably, each with the folders' permissions."""
-    if not os.path.isdir(path):
-        make_dirs(os.path.dirname(os.path.abspath(path)))
+def make_dirs(path: Path, below: Path) -> None:
+    """Make a folder and those above it, where they are missing, durably, each with the folders' permissions.
+
+    Raises:
+        FileNotFoundError: `below`, which must be there, is not: it is never made, so what was removed stays removed.
+    """
+    if path != below and not path.is_dir():
+        make_dirs(path.parent, below)
         make_dir(path)
 
 
 def put_aside(path: Path, target: Path) -> None:
-    """Rename a file, if it is there, to a place whose folders are made; durably."""
+    """Rename a file, if it is there, to a place below its own folder, durably; folders on the way are made."""
     if not exists(path):
         return
-    make_dirs(target.parent)
+    make_dirs(target.parent, path.parent)
     path.rename(target)
     sync_dir(target.parent)
     sync_dir(path.parent)

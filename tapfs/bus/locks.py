@@ -121,8 +121,12 @@ class FolderLock:
                 if not files.exists(self._proof):
                     continue
                 raise _unusable(self._path, error) from error
-            if files.exists(self._proof):
-                return lock
+            try:
+                if files.exists(self._proof):
+                    return lock
+            except OSError:
+                lock.release()
+                raise
             lock.release()
             self._forget_folder()
 

@@ -22,7 +22,7 @@ from tapfs.bus.requests import Request, markers, own, strongest
 from tapfs.bus.runs import read_run
 from tapfs.bus.statefile import Displaced, Reading
 from tapfs.bus.states import ACTIVE, FINAL, State, Want, route
-from tapfs.bus.view import is_due, strays, view_of
+from tapfs.bus.view import MOST_HINTS, is_due, strays, view_of
 from tapfs.errors import RecordInvalid, Refused
 
 #: Stands for a plan that cannot be read.
@@ -206,7 +206,7 @@ def _worn_out(operation: OperationFolder, decision: Decision, step: Step) -> Fai
     claim = decision.worn_out.claim if decision.worn_out else None
     holder = claim.held_by if claim else None
     worker = holder.worker if holder else None
-    crashes = claim.crashes + 1 if claim else 0
+    crashes = operation.recovery.max_crashes
     return Failure(
         type="WorkerLost",
         message=f"the step took down its worker {crashes} times; the last was {worker}",
@@ -252,7 +252,8 @@ def _hops(before: State | None, state: State) -> tuple[State, ...]:
 
 def _with_hints(operation: OperationFolder, run: Run, by: str) -> Run:
     """Mention once, in the journal, each file that looks like a misspelt request."""
-    fresh = [(name, meant) for name, meant in strays(operation) if name not in run.hinted]
+    left = MOST_HINTS - len(run.hinted)
+    fresh = [(name, meant) for name, meant in strays(operation) if name not in run.hinted][: max(0, left)]
     for name, meant in fresh:
         operation.note("hint", by, message=f"'{name}' asks for nothing; did you mean '{meant}'?", file=name)
     return replace(run, hinted=[*run.hinted, *(name for name, _ in fresh)]) if fresh else run

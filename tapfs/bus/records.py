@@ -153,7 +153,7 @@ class Claim(Record):
         cause: why there is an attempt after the first: `crash`, `interruption`, `retry`.
         not_before: when a retry or a countdown falls due; null at once.
         retries: Celery's own count of retries.
-        crashes: how many holders of this step died in this epoch.
+        crashes: how many holders of this step died in this epoch, in a row and without progress in between.
         trouble: why the last publishing failed.
         holder: who runs it, while the file is locked; who ran it, when the lock is free.
     """

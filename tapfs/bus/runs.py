@@ -6,7 +6,7 @@ from tapfs.bus import files
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.records import Run
 from tapfs.bus.states import FINAL, State, Want
-from tapfs.errors import RecordInvalid
+from tapfs.errors import OperationUnknown, RecordInvalid
 
 #: What must have been asked, where nothing but the state is known; with markers, too: better held than let go.
 _HELD = {State.PAUSING: Want.PAUSE, State.PAUSED: Want.PAUSE, State.CANCELLING: Want.CANCEL}
@@ -17,7 +17,8 @@ def read_run(operation: OperationFolder) -> Run:
     try:
         return Run.read(operation.layout.run)
     except FileNotFoundError:
-        pass
+        if not files.exists(operation.layout.identity):  # the operation was removed, and stays so
+            raise OperationUnknown(f"operation '{operation.id}' is not there any more") from None
     except RecordInvalid:
         number = 1
         while files.exists(f"{operation.layout.run}.rejected-{number}"):

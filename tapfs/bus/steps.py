@@ -117,7 +117,7 @@ def commit_step(
             attempt=held.claim.attempt,
         )
         target = operation.layout.commit(held.step)
-        files.make_dirs(target.parent)
+        files.make_dirs(target.parent, operation.layout.folder)
         try:
             files.create(target, record.encode())
         except FileExistsError:
@@ -221,7 +221,7 @@ def write_checkpoint(operation: OperationFolder, held: HeldClaim, checkpoint: Ch
     if not held.is_ours():
         return False
     target = operation.layout.checkpoint(held.step)
-    files.make_dirs(target.parent)
+    files.make_dirs(target.parent, operation.layout.folder)
     files.replace(target, checkpoint.encode())
     return True
 

@@ -19,6 +19,10 @@ from tapfs.errors import RecordInvalid
 
 #: Seconds between two writes of `state.json` while nothing but the step moves.
 VIEW_INTERVAL_S = 1.0
+#: The most files that are hinted at, ever, in one operation.
+MOST_HINTS = 10
+#: A longer name is no misspelt marker.
+_LONGEST_STRAY = 20
 #: The most characters of a message: it must fit into `state.json`, whatever people have written.
 _LONGEST_MESSAGE = 4000
 
@@ -86,7 +90,10 @@ def strays(operation: OperationFolder) -> list[tuple[str, str]]:
         name = path.name
         if name in KNOWN or name.startswith((".", "state.json", "run.json")):
             continue
-        meant = near(name.partition(".")[0], {PAUSE.lower(): 0, CANCEL.lower(): 0, "stop": 0})
+        word = name.partition(".")[0]
+        meant = near(word, {PAUSE.lower(): 0, CANCEL.lower(): 0, "stop": 0}) if len(name) <= _LONGEST_STRAY else ""
         if meant:
             found.append((name, CANCEL if "cancel" in meant else PAUSE))
+        if len(found) >= MOST_HINTS:
+            break
     return sorted(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,22 @@ id_argument = click.argument("part", metavar="ID")
 reason_option = click.option("--reason", metavar="TEXT", help="Why; shown and kept in the journal.")
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds, from 0 on; `nan` and `inf` would never be over."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Turn a word into seconds."""
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is no finite number of seconds", param, ctx)
+        return seconds
+
+
 def timeout_option(text: str) -> Callable[[Any], Any]:
     """The option `--timeout`, in seconds."""
-    return click.option("--timeout", "timeout_s", metavar="SECONDS", type=click.FloatRange(min=0), help=text)
+    return click.option("--timeout", "timeout_s", metavar="SECONDS", type=Seconds(), help=text)

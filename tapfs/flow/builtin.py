@@ -29,6 +29,9 @@ def built_in_bus(control: Path, broker: str | None = None) -> Bus:
         task_ignore_result=True,
         # A worker that hoards messages keeps others idle; the directory is asked for each one anyway.
         worker_prefetch_multiplier=1,
+        # With late acknowledgement a busy worker reserves none. A message that comes twice is dropped (law 3).
+        task_acks_late=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
     )
     made_bus = Bus(control, app=made)
     made_bus.operation(tally)

@@ -225,7 +225,12 @@ class Place:
 
     def _look(self, now: float, at_turn_of: Fold | None) -> None:
         """Look at the files; stop if somebody asks for it; write the checkpoint if it is time to."""
-        request = in_force(self._operation.control, self._operation.layout)
+        try:
+            request = in_force(self._operation.control, self._operation.layout)
+        except OSError as error:  # what cannot be seen is not asked; the next look may see it
+            logger.warning("operation %s: cannot look at what is asked: %s", self._operation.id, error)
+            self._next_check = time.monotonic() + CHECKPOINT_INTERVAL_S
+            return
         is_asked = request.want is Want.CANCEL or (request.want is Want.PAUSE and self._can_pause)
         is_lost = not self._held.is_ours()
         must_stop = is_asked or is_lost or self._clause_says_so(now)

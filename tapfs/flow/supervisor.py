@@ -18,6 +18,7 @@ from tapfs.bus import files
 from tapfs.bus.control import Control
 from tapfs.bus.layout import ID
 from tapfs.bus.locks import SingleHolder
+from tapfs.bus.states import FINAL
 from tapfs.errors import OperationUnknown, TapfsError
 from tapfs.flow.watch import Watch
 
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two scans of everything active.
 SCAN_INTERVAL_S = 2.0
+#: Seconds between two comparisons of the index of active operations with the operations there are.
+INDEX_INTERVAL_S = 300.0
 #: Seconds between two tries to become the one that acts.
 STANDBY_INTERVAL_S = 1.0
 #: Seconds after which an operation with an edit in the making is looked at again.
@@ -60,6 +63,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._watch = Watch(self._control.path) if uses_events else None
         self._due: dict[str, float] = {}
+        self._troubles: dict[str, str] = {}
 
     def run(self) -> None:
         """Supervise until `stop` is called; blocks."""
@@ -90,9 +94,12 @@ class Supervisor:
         if self._watch is not None:
             self._watch.start()
         try:
-            next_scan = 0.0
+            next_scan = next_rebuild = 0.0
             while not self._stopping.is_set():
                 now = time.monotonic()
+                if now >= next_rebuild:
+                    next_rebuild = now + INDEX_INTERVAL_S
+                    self._rebuild_index()
                 if now >= next_scan:
                     next_scan = now + (self._scan_interval_s if self._scan() else _PATIENCE_S)
                 self._look_at_due(now)
@@ -129,6 +136,21 @@ class Supervisor:
             self._watch.keep_up()
         return True
 
+    def _rebuild_index(self) -> None:
+        """Put every operation into the index that has not ended and is not there: it was lost, or removed by hand."""
+        try:
+            indexed, ids = set(self._control.active_ids()), self._control.ids()
+        except OSError as error:
+            logger.warning("cannot compare the index with the operations in %s: %s", self._control.path, error)
+            return
+        for operation_id in ids:
+            if operation_id in indexed or self._stopping.is_set():
+                continue
+            operation = self._control.operation(operation_id)
+            view = operation.state_file.read().view
+            if view is None or view.state not in FINAL:
+                self._look_at(operation_id)
+
     def _look_at_due(self, now: float) -> None:
         due = [operation_id for operation_id, at in self._due.items() if at <= now]
         for operation_id in due:
@@ -144,18 +166,24 @@ class Supervisor:
         except OperationUnknown:
             self._forget(operation_id)
         except (TapfsError, OSError) as error:
-            logger.warning("cannot reconcile operation %s: %s", operation_id, error)
+            kind = str(getattr(error, "strerror", None) or error)  # without the name of a temporary file
+            if self._troubles.get(operation_id) != kind:  # said once, not at every scan
+                logger.warning("cannot reconcile operation %s: %s", operation_id, error)
+            self._troubles[operation_id] = kind
         except Exception:
             logger.exception("cannot reconcile operation %s", operation_id)
+        else:
+            self._troubles.pop(operation_id, None)
 
     def _forget(self, operation_id: str) -> None:
         """Take an operation out of the index that is not there; one that is only just being made is left."""
         entry = self._control.layout.active / operation_id
         try:
             age = time.time() - entry.stat().st_mtime
-        except FileNotFoundError:
+            is_gone = operation_id not in os.listdir(self._control.layout.operations)
+        except OSError:
             return
-        if age > 60:
+        if is_gone and age > 60:
             files.remove(entry)
 
 

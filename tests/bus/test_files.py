@@ -299,7 +299,7 @@ def test_files_and_folders_are_the_owners_and_the_groups_less_the_umask(tmp_path
     files.replace(tmp_path / "replaced", b"")
     files.create(tmp_path / "created", b"")
     files.append_line(tmp_path / "log", b"")
-    files.make_dirs(tmp_path / "one" / "two")
+    files.make_dirs(tmp_path / "one" / "two", tmp_path)
     assert {name: mode_of(tmp_path / name) for name in names(tmp_path)} == {
         "created": 0o640,
         "log": 0o640,

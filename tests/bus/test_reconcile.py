@@ -1,11 +1,14 @@
 """Looking at want and state, deciding, acting: idempotent, by anybody, at any time."""
 
+import errno
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,12 +18,12 @@ from tapfs.bus import claims
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.operation import Operation
-from tapfs.bus.records import Failure, Run
+from tapfs.bus.records import Checkpoint, Failure, Run
 from tapfs.bus.runs import read_run
 from tapfs.bus.states import FINAL, TABLE, State, Want
-from tapfs.bus.steps import claim_step, commit_step, fail_step, release_step
+from tapfs.bus.steps import claim_step, commit_step, fail_step, release_step, write_checkpoint
 from tapfs.bus.view import VIEW_INTERVAL_S, strays
-from tapfs.errors import Refused
+from tapfs.errors import OperationUnknown, Refused
 
 
 def settle_down(operation: Operation) -> None:
@@ -240,7 +243,88 @@ def test_a_step_that_takes_down_every_worker_fails_with_that_reason(bench: Bench
     assert claims.all_out(operation.layout) == []
 
 
+def test_a_step_that_saves_progress_may_lose_its_worker_as_often_as_it_likes(bench: Bench) -> None:
+    """B67: only deaths without progress in between count."""
+    operation = bench.start()
+    for _ in range(8):
+        held = bench.claim(operation)
+        assert write_checkpoint(
+            operation, held, Checkpoint(done=1.0, epoch=held.claim.epoch, attempt=held.claim.attempt)
+        )
+        held.release()
+        operation.reconcile()
+        assert operation.state is State.INTERRUPTED
+    bench.finish(operation)
+    assert operation.state is State.SUCCEEDED
+
+
+# ---- what cannot be seen is not taken for what is not there
+
+
+@pytest.fixture
+def blind(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Make everything below a folder impossible to look at, as `chmod 000` or an input error does."""
+    real = os.lstat
+
+    def hide(folder: Path) -> None:
+        def lstat(path: str | Path, **options: Any) -> os.stat_result:
+            if Path(path).is_relative_to(folder) and Path(path) != folder:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, **options)
+
+        monkeypatch.setattr(os, "lstat", lstat)
+
+    return hide
+
+
+def test_a_committed_step_that_cannot_be_seen_is_not_run_again(bench: Bench, blind: Callable[[Path], None]) -> None:
+    """B25."""
+    operation = bench.start(3)
+    bench.commit(operation, bench.claim(operation))
+    published = len(bench.published)
+    fresh = bench.other(operation)
+    blind(operation.layout.steps)
+    with pytest.raises(PermissionError):
+        fresh.reconcile()
+    assert len(bench.published) == published
+
+
+def test_an_operation_that_cannot_be_seen_is_not_taken_for_one_that_is_gone(
+    bench: Bench, blind: Callable[[Path], None]
+) -> None:
+    operation = bench.start()
+    blind(operation.path)
+    with pytest.raises(PermissionError):
+        bench.other(operation).reconcile()
+
+
+def test_nothing_comes_back_of_an_operation_that_was_removed(bench: Bench) -> None:
+    operation = bench.start()
+    held = bench.claim(operation)
+    shutil.rmtree(operation.path)
+    with pytest.raises(OperationUnknown):
+        commit_step(operation, held, 1, timestamp(bench.now))
+    with pytest.raises(FileNotFoundError):
+        claims.put_out(operation.layout, "0001", held.claim)
+    operation.path.mkdir()  # rm is at it: the folder is there, its files are gone
+    with pytest.raises(OperationUnknown):
+        read_run(operation)
+    assert list(operation.path.iterdir()) == []
+
+
 # ---- misspelt markers
+
+
+def test_a_flood_of_stray_files_is_mentioned_ten_times_at_most(bench: Bench) -> None:
+    operation = bench.start()
+    for number in range(300):
+        (operation.path / f"pause.{number}").touch()
+        (operation.path / f"pause.{number}.{'x' * 200}").touch()
+    for _ in range(3):
+        operation.reconcile()
+    assert len(events(operation, "hint")) == 10
+    assert len((operation.path / "run.json").read_bytes()) < 2000
+    bench.finish(operation)
 
 
 def test_a_file_that_looks_like_a_misspelt_marker_is_mentioned_once(bench: Bench) -> None:

@@ -354,3 +354,24 @@ def test_the_thread_of_a_worker_starts_again_after_an_error(
             wait_for_state(operation, State.PAUSED)
         finally:
             supervisor.stop()
+
+
+def test_an_operation_that_fell_out_of_the_index_is_taken_up_at_the_start(bus: Bus, operation: Operation) -> None:
+    """`active/` is only an index: what it lost, or what somebody removed, is found again."""
+    entry = bus.control.layout.active / operation.id
+    entry.unlink()
+    with supervised(bus):
+        wait_for(entry.exists, message="it was not taken up")
+
+
+def test_a_trouble_is_logged_once_and_not_at_every_scan(
+    bus: Bus, operation: Operation, caplog: pytest.LogCaptureFixture
+) -> None:
+    operation.layout.claims.rename(operation.path / "elsewhere")
+    operation.layout.claims.touch()
+    with supervised(bus, scan_interval_s=0.02):
+        wait_for(lambda: "cannot reconcile" in caplog.text)
+        wait_for(lambda: operation.layout.folder.exists())
+        looked = time.monotonic()
+        wait_for(lambda: time.monotonic() > looked + 0.3)
+    assert caplog.text.count("cannot reconcile") == 1

@@ -44,8 +44,10 @@ def _verb(
 ) -> None:
     """Ask each operation, wait for all, print all answers."""
     verb, reached = _MEANINGS[ctx.info_name or ""]
-    if bool(parts) == is_all:
-        raise click.UsageError("name operations by their ids, or all active ones by --all; not both", ctx)
+    if not parts and not is_all:
+        raise click.UsageError("which operations? name them by their ids, or all active ones by --all", ctx)
+    if parts and is_all:
+        raise click.UsageError("--all are all active operations: leave out the ids, or --all", ctx)
     if timeout_s is not None and not is_waiting:
         raise click.UsageError("--timeout needs --wait", ctx)
     verbs.check_reason(reason)
@@ -131,7 +133,7 @@ def _command(name: str, text: str, wait_text: str) -> click.Command:
     """Make one of the three commands."""
     command = click.command(name, help=text)(_verb)
     for decorate in (
-        click.argument("parts", metavar="ID...", nargs=-1),
+        click.argument("parts", metavar="[ID]...", nargs=-1),
         click.option("--all", "is_all", is_flag=True, help="All operations that have not ended."),
         reason_option,
         click.option("--wait", "is_waiting", is_flag=True, help=wait_text),

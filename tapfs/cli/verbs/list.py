@@ -12,12 +12,22 @@ from tapfs.bus.states import FINAL
 from tapfs.cli import words
 from tapfs.cli.controls import open_control, shown_path
 from tapfs.cli.options import STATES, json_option
-from tapfs.cli.printing import print_json, print_table, say
+from tapfs.cli.printing import Column, print_json, print_table, say
 from tapfs.errors import OperationUnknown
 
 #: So many are shown unless `--limit` says otherwise.
 LIMIT = 50
-_HEADS = ("ID", "STATE", "STEPS", "PROGRESS", "RAN", "OWNER", "ARGUMENTS", "MESSAGE")
+_COLUMNS = (
+    Column("ID"),
+    Column("STATE"),
+    Column("STEPS", is_right=True),
+    Column("PROGRESS", is_right=True, leaves=3),
+    Column("RAN", is_right=True, leaves=2),
+    Column("OWNER", leaves=1),
+    Column("ARGUMENTS", least=10, leaves=4),
+    Column("MESSAGE", least=20, leaves=5),
+)
+_HEADS = tuple(column.head for column in _COLUMNS)
 
 
 @click.command("list")
@@ -40,7 +50,9 @@ def list_verb(state: str | None, owner: str | None, is_active: bool, limit: int,
     if is_json:
         print_json(found)
     elif found:
-        print_table(_HEADS, [_row(one) for one in found], to_right=("STEPS", "PROGRESS", "RAN"))
+        missing = print_table(_COLUMNS, [_row(one) for one in found])
+        if missing:
+            say(f"this terminal has no room for {', '.join(missing)}", "'tapfs show ID' and 'tapfs list --json' tell all")
     else:
         which = "such operations" if state or owner or is_active else "operations"
         say(f"no {which} in '{shown_path(control.path)}'")

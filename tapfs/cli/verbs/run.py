@@ -23,7 +23,7 @@ from tapfs.cli.controls import shown_path
 from tapfs.cli.display import display
 from tapfs.cli.exits import DONE, FAILED, INTERRUPTED
 from tapfs.cli.options import json_option
-from tapfs.cli.printing import print_json, print_table, say
+from tapfs.cli.printing import Column, print_json, print_table, say
 from tapfs.errors import RecordInvalid
 from tapfs.flow import foreground
 from tapfs.flow.foreground import Foreground
@@ -145,8 +145,14 @@ def _print_counts(result: dict[str, dict[str, int]]) -> None:
         for of, count in split.items():
             totals[of] = totals.get(of, 0) + count
     columns = sorted(totals, key=lambda of: (-totals[of], of))[:_MOST_SPLIT]
-    heads = ("", "TOTAL", *(of or "(empty)" for of in columns))
+    heads = (
+        Column("", least=12),
+        Column("TOTAL", is_right=True),
+        *(Column(words.plain(of) or "(empty)", is_right=True, leaves=-place) for place, of in enumerate(columns)),
+    )
     rows = [(by or "(empty)", f"{sums[by]:,}", *(f"{result[by].get(of, 0):,}" for of in columns)) for by in largest]
-    print_table(heads, rows, to_right=heads[1:])
+    missing = print_table(heads, rows)
+    if missing:
+        click.echo(f"no room here for {', '.join(missing)}", err=True)
     if len(result) > len(largest):
         click.echo(f"... and {len(result) - len(largest):,} more, {sum(sums.values()):,} in all", err=True)

@@ -34,7 +34,7 @@ def lines_of(document: Document) -> list[tuple[str, str]]:
         ("operation", f"{document['operation'] or '?'} {words.words_of(document['arguments'])}".strip()),
         ("state", document["state"] or "?"),
         ("want", _with_reason(document)),
-        ("message", document["message"]),
+        ("message", _message(document)),
         ("steps", _steps(document)),
         ("progress", _progress(document)),
         ("owner", document["owner"]),
@@ -51,6 +51,15 @@ def lines_of(document: Document) -> list[tuple[str, str]]:
 def _with_reason(document: Document) -> str | None:
     reason = f" ({document['reason']})" if document["reason"] else ""
     return f"{document['want']}{reason}" if document["want"] else None
+
+
+def _message(document: Document) -> str | None:
+    """What a person should read, without the failure, which has a line of its own."""
+    message, error = document["message"], document["error"]
+    if not message or error is None:
+        return message
+    told = f"{error['step']}: {error['type']}: {error['message']}"[:500]  # as `view` writes it
+    return message.removeprefix(told).removeprefix("; ") or None
 
 
 def _steps(document: Document) -> str | None:
