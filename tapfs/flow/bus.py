@@ -24,6 +24,7 @@ from tapfs.bus.decide import Recovery
 from tapfs.bus.fields import Json, near
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Plan
+from tapfs.bus.reconcile import Settled
 from tapfs.bus.states import Want
 from tapfs.bus.steps import take_pause_notice
 from tapfs.bus.verbs import check_reason
@@ -217,11 +218,11 @@ class Bus:
         """The one operation whose id contains `part`; raises `OperationUnknown`."""
         return self.control.find(part)
 
-    def reconcile(self, operation: Operation) -> bool:
-        """Bring an operation in line, publish, and tell its callback. Says whether to look again in a moment."""
+    def reconcile(self, operation: Operation) -> Settled:
+        """Bring an operation in line, publish, and tell its callback."""
         settled = operation.reconcile()
         self.tell_if_paused(operation)
-        return settled.look_again
+        return settled
 
     def tell_if_paused(self, operation: Operation) -> None:
         """Tell the workflow's callback, once an epoch, that the operation has paused. Needs no lock held."""

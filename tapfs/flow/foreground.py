@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +20,13 @@ from kombu.utils.uuid import uuid
 from tapfs.bus import claims
 from tapfs.bus.clock import seconds_of
 from tapfs.bus.control import Control
+from tapfs.bus.document import checkpoint_of
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Step
 from tapfs.bus.publication import Publication
 from tapfs.bus.records import Claim
 from tapfs.bus.states import FINAL, State
-from tapfs.errors import TapfsError
+from tapfs.errors import RecordInvalid, TapfsError
 from tapfs.flow.bus import Bus, user_name
 from tapfs.flow.message import HEADER, header_for
 from tapfs.flow.place import Progress, current_progress
@@ -61,11 +63,12 @@ class Foreground:
         self._stops_when_paused = threading.Event()
         self._observer = Control(bus.control.path, actor=bus.control.actor).operation(operation.id)
         self._next_reconcile = 0.0
+        self._seen: tuple[str | None, State, Progress] | None = None
 
     def run(self) -> State:
         """Run until the operation has ended, or is paused after `pause_and_stop`; returns its state."""
         while True:
-            looks_again = self._bus.reconcile(self.operation)
+            looks_again = self._bus.reconcile(self.operation).look_again
             state = self.operation.state
             if (state in FINAL and not looks_again) or (state is State.PAUSED and self._stops_when_paused.is_set()):
                 return state
@@ -92,14 +95,24 @@ class Foreground:
             self._observer.reconcile()
             self._next_reconcile = time.monotonic() + RECONCILE_INTERVAL_S
         view = self._observer.view()
-        return Standing(
-            State(view.state or State.QUEUED),
-            view.step,
-            view.steps_done,
-            view.steps_total,
-            view.message,
-            current_progress(self.operation.id),
-        )
+        state = State(view.state or State.QUEUED)
+        progress = self._progress(view.step, state)
+        return Standing(state, view.step, view.steps_done, view.steps_total, view.message, progress)
+
+    def _progress(self, step: str | None, state: State) -> Progress:
+        """How far the step has come; while it does not run here, as far as it was known to have come."""
+        progress = current_progress(self.operation.id)
+        if progress.done is None:
+            seen = self._seen
+            if seen is not None and seen[0] == step and (seen[1] == state or seen[2].done is not None):
+                return seen[2]
+            # Read when something changes, and not at each look: it may be large.
+            saved = None
+            with suppress(RecordInvalid, OSError):  # who runs the step says so
+                saved = checkpoint_of(self._observer, step)
+            progress = Progress() if saved is None else Progress(saved.done, saved.total, saved.unit, saved.note)
+        self._seen = (step, state, progress)
+        return progress
 
     def _next_out(self) -> tuple[Step, Claim] | None:
         """The first step that is out, unclaimed and due."""

@@ -12,13 +12,14 @@ import logging
 import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tapfs.bus import files
 from tapfs.bus.control import Control
-from tapfs.bus.layout import ID
+from tapfs.bus.layout import CANCEL, ID, PAUSE
 from tapfs.bus.locks import SingleHolder
-from tapfs.bus.states import FINAL
+from tapfs.bus.states import FINAL, State
 from tapfs.errors import OperationUnknown, TapfsError
 from tapfs.flow.watch import Watch
 
@@ -64,6 +65,7 @@ class Supervisor:
         self._watch = Watch(self._control.path) if uses_events else None
         self._due: dict[str, float] = {}
         self._troubles: dict[str, str] = {}
+        self._at_rest: dict[str, tuple[files.Identity | None, ...]] = {}
 
     def run(self) -> None:
         """Supervise until `stop` is called; blocks."""
@@ -131,10 +133,34 @@ class Supervisor:
         for operation_id in ids:
             if self._stopping.is_set():
                 return True
-            self._look_at(operation_id)
+            if not self._is_at_rest(operation_id):
+                self._look_at(operation_id)
         if self._watch is not None:
             self._watch.keep_up()
         return True
+
+    def _is_at_rest(self, operation_id: str) -> bool:
+        """Whether an operation was paused when last looked at, and nothing that could ask for more has changed since.
+
+        Most of what is active for long is paused; looking at five names costs a hundredth of a reconcile.
+        """
+        known = self._at_rest.get(operation_id)
+        if known is not None and known == self._signs_of(operation_id):
+            return True
+        self._at_rest.pop(operation_id, None)
+        return False
+
+    def _signs_of(self, operation_id: str) -> tuple[files.Identity | None, ...]:
+        """What tells whether anybody has asked for anything: the folder, its state file, and the markers."""
+        layout = self._control.layout.operation(operation_id)
+        asking = (
+            layout.folder,
+            layout.state,
+            layout.folder / PAUSE,
+            layout.folder / CANCEL,
+            self._control.layout.pause,
+        )
+        return tuple(_sign_of(path) for path in asking)
 
     def _rebuild_index(self) -> None:
         """Put every operation into the index that has not ended and is not there: it was lost, or removed by hand."""
@@ -161,9 +187,14 @@ class Supervisor:
         """Reconcile one operation; an error is logged and leaves the others alone."""
         operation = self._control.operation(operation_id)
         try:
-            if self._bus.reconcile(operation):
+            before = self._signs_of(operation_id)
+            settled = self._bus.reconcile(operation)
+            if settled.look_again:
                 self._due[operation_id] = time.monotonic() + LOOK_AGAIN_S
+            elif settled.state is State.PAUSED and before == self._signs_of(operation_id):
+                self._at_rest[operation_id] = before
         except OperationUnknown:
+            self._at_rest.pop(operation_id, None)
             self._forget(operation_id)
         except (TapfsError, OSError) as error:
             kind = str(getattr(error, "strerror", None) or error)  # without the name of a temporary file
@@ -185,6 +216,13 @@ class Supervisor:
             return
         if is_gone and age > 60:
             files.remove(entry)
+
+
+def _sign_of(path: Path) -> files.Identity | None:
+    try:
+        return files.identity_of(os.lstat(path))
+    except OSError:
+        return None
 
 
 def start_thread(bus: Bus) -> Supervisor:

@@ -137,8 +137,10 @@ def test_an_output_that_cannot_be_written_fails_clearly_and_the_counts_are_kept(
 ) -> None:
     path, output = tmp_path / "people.csv", tmp_path / "folder"
     path.write_text("company,gender\nB,m\n")
-    output.mkdir()
     operation = built_in.start("tally", path=path, by="company", of="gender", output=output)
+    output.mkdir()
+    with pytest.raises(TapfsError, match="it is a folder"):
+        built_in.start("tally", path=path, by="company", of="gender", output=output)
     post.deliver_all()
     failure = operation.failure()
     assert failure is not None

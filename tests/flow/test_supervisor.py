@@ -375,3 +375,29 @@ def test_a_trouble_is_logged_once_and_not_at_every_scan(
         looked = time.monotonic()
         wait_for(lambda: time.monotonic() > looked + 0.3)
     assert caplog.text.count("cannot reconcile") == 1
+
+
+def test_a_paused_operation_is_not_reconciled_at_every_scan_but_every_sign_wakes_it(
+    bus: Bus, operation: Operation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands that are held for days must cost next to nothing; with no events, the scan sees all the same."""
+    operation.pause("for days")
+    looks: list[str] = []
+    real = Bus.reconcile
+
+    def reconcile(self: Bus, looked_at: Operation) -> Any:
+        looks.append(looked_at.id)
+        return real(self, looked_at)
+
+    monkeypatch.setattr(Bus, "reconcile", reconcile)
+    with supervised(bus, scan_interval_s=0.01, uses_events=False):
+        wait_for(lambda: not list(operation.path.glob(".state.json.*")))
+        settled = len(looks)
+        began = time.monotonic()
+        wait_for(lambda: time.monotonic() > began + 0.3)
+        assert len(looks) <= settled + 2
+        view = json.loads(operation.layout.state.read_text())
+        operation.layout.state.write_text(json.dumps(view | {"reason": "longer still"}))
+        wait_for(lambda: json.loads(operation.layout.run.read_text())["reason"] == "longer still")
+        touch(operation.path / "CANCEL")
+        wait_for(lambda: operation.state is State.CANCELLED)

@@ -43,6 +43,8 @@ def tally(path: Path, by: str, of: str, output: Path | None = None, pace: int | 
         raise TapfsError(
             f"cannot tally at a pace of {pace} rows a second: it must be 1 or more", hint="or leave it out"
         )
+    if output is not None and output.is_dir():
+        raise TapfsError(f"cannot write the counts to '{output}': it is a folder", hint="name a file in it")
     place = os.path.abspath(path)
     find_columns(place, by, of)
     target = os.path.abspath(output if output is not None else settings.data_path())
