@@ -95,6 +95,20 @@ def eta_s(done: float | None, total: float | None, running_s: float | None) -> f
     return round((total - done) * running_s / done, 1)
 
 
+def checkpoint_of(operation: Operation, step: object) -> Checkpoint | None:
+    """The checkpoint of the step with that label; None where there is none, or it is no label.
+
+    Raises:
+        RecordInvalid: it cannot be read.
+    """
+    if not isinstance(step, str) or not _LABEL.fullmatch(step):
+        return None
+    try:
+        return Checkpoint.read(operation.layout.steps / f"{step}.checkpoint.json", LARGE)
+    except FileNotFoundError:
+        return None
+
+
 def _identity(operation: Operation, _: Document) -> Document:
     identity = operation.identity()
     arguments = {key: MASK if key in identity.masked else value for key, value in identity.arguments.items()}
@@ -126,12 +140,8 @@ def _run(operation: Operation, _: Document) -> Document:
 
 def _progress(operation: Operation, found: Document) -> Document:
     """How far the step at hand has come: what its checkpoint says."""
-    step = found["step"]
-    if found["state"] in FINAL or not isinstance(step, str) or not _LABEL.fullmatch(step):
-        return {}
-    try:
-        checkpoint = Checkpoint.read(operation.layout.steps / f"{step}.checkpoint.json", LARGE)
-    except FileNotFoundError:
+    checkpoint = None if found["state"] in FINAL else checkpoint_of(operation, found["step"])
+    if checkpoint is None:
         return {}
     return {
         "done": checkpoint.done,

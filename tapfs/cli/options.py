@@ -31,6 +31,8 @@ def json_option(text: str) -> Callable[[Any], Any]:
 
 #: The words for states, for options that take one.
 STATES = click.Choice([state.value for state in State])
+#: The same, for their help.
+STATE_NAMES = ", ".join(STATES.choices)
 
 id_argument = click.argument("part", metavar="ID")
 reason_option = click.option("--reason", metavar="TEXT", help="Why; shown and kept in the journal.")

@@ -11,6 +11,8 @@ from tapfs.cli import words
 
 #: Seconds of running after which a pace is told.
 _PATIENCE_S = 1.0
+#: States in which the step at hand is at work: one that was asked to stop is so until its next tap.
+_WORKING = frozenset({State.RUNNING, State.PAUSING, State.CANCELLING})
 
 
 class Pace:
@@ -33,7 +35,7 @@ class Pace:
         now = self._clock()
         if step != self._step or (done is not None and done < self._done):
             self._step, self._first, self._done, self._running_s = step, None, 0.0, 0.0
-        elif state is State.RUNNING and self._first is not None:
+        elif state in _WORKING and self._first is not None:
             self._running_s += now - self._looked_at
         if done is not None:
             self._first = done if self._first is None else self._first

@@ -17,8 +17,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -45,6 +46,8 @@ VERBS = {
     "supervise": ("serve", "Run a supervisor alone."),
     "up": ("serve", "Run all that one machine needs."),
 }
+
+_STDERR = 2
 
 
 class Failed(click.ClickException):
@@ -122,7 +125,25 @@ def program(control: str | None, app: str | None) -> None:
 
 def main() -> NoReturn:
     """Run `tapfs` with the arguments of this process, and exit."""
+    open_closed_streams()
     program.main(prog_name="tapfs")
+
+
+def open_closed_streams() -> None:
+    """Have what is written to a closed stdout or stderr go nowhere: `tapfs list >&-`, and some service managers.
+
+    Their numbers are taken first: the next file that is opened would get one, and be written into as if it were stderr.
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= _STDERR:
+        os.set_inheritable(descriptor, True)
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+    # Python sets a stream to None that was closed when it started.
+    streams: dict[str, TextIO | None] = {"stdout": sys.stdout, "stderr": sys.stderr}
+    for name, stream in streams.items():
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
 
 
 def _hint_for(error: OSError) -> str | None:

@@ -169,3 +169,14 @@ def test_a_reason_that_is_none_is_refused_before_anything_is_asked(bench: Any, t
     result = tapfs("pause", operation.id, "--reason", "a\nb")
     assert result.exit_code == 1
     assert operation.state == "queued"
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "cancel"])
+def test_ids_or_all_are_needed_and_the_usage_says_so(bench: Any, tapfs: Tapfs, verb: str) -> None:
+    operation = bench.start()
+    assert f"Usage: tapfs {verb} [OPTIONS] [ID]..." in tapfs(verb, "--help").stdout
+    neither, both = tapfs(verb), tapfs(verb, "--all", operation.id)
+    assert (neither.exit_code, both.exit_code) == (2, 2)
+    assert "which operations? name them by their ids, or all active ones by --all" in neither.stderr
+    assert "leave out the ids, or --all" in both.stderr
+    assert operation.state == "queued"

@@ -168,3 +168,20 @@ def _contents(folder: Path) -> dict[str, tuple[bytes, int]]:
             path = Path(base, name)
             found[str(path)] = (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
     return found
+
+
+def test_show_tells_a_failure_once(bench: Any, tapfs: Tapfs) -> None:
+    operation = bench.start()
+    failure = Failure(type="ValueError", message="no rows, " * 80, step="0001-count")
+    fail_step(operation, bench.claim(operation), failure)
+    lines = tapfs("show", operation.id).stdout.splitlines()
+    (told,) = (line for line in lines if "no rows" in line)
+    assert told.startswith("  error ")
+
+
+def test_show_tells_what_else_a_failed_operation_has_to_say(bench: Any, tapfs: Tapfs) -> None:
+    operation = bench.start()
+    fail_step(operation, bench.claim(operation), Failure(type="ValueError", message="no", step="0001-count"))
+    (operation.path / "pause").touch()
+    (message,) = (line for line in tapfs("show", operation.id).stdout.splitlines() if line.startswith("  message "))
+    assert message.split(maxsplit=1)[1].startswith("'pause' asks for nothing")

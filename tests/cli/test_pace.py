@@ -43,3 +43,12 @@ def test_each_step_has_its_own_pace() -> None:
     clock.now = 4.0
     pace.note(State.RUNNING, "0002-save", 3_000_000)
     assert pace.told(None, "bytes") == ", 1.5 MB/s"
+
+
+def test_a_step_that_is_asked_to_stop_works_on_until_its_tap() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.note(State.RUNNING, "0001-count", 0)
+    clock.now = 2.0
+    pace.note(State.PAUSING, "0001-count", 200)
+    assert pace.told(None, "rows") == ", 100 rows/s"

@@ -164,3 +164,27 @@ def test_ctrl_c_ends_with_130_and_no_traceback(bench: Any, processes: Processes)
     process.interrupt()
     assert process.wait() == 130
     assert process.errors.strip() == "tapfs: interrupted"
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code"),
+    [
+        ("list", 0),
+        ("show nosuch", 1),
+        ("operations", 0),
+        ("start countdown", 0),
+        ("run countdown steps=1 seconds=0", 0),
+        ("run countdown steps=no", 1),
+        ("verify", 0),
+        ("pause", 2),
+        ("--help", 0),
+    ],
+)
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_changes_no_exit_code(
+    bench: Any, processes: Processes, words: str, exit_code: int, closed: str
+) -> None:
+    bench.start()
+    process = processes("bash", "-c", f"exec {sys.executable} -m tapfs {words} {closed}")
+    assert process.wait(60) == exit_code, process.tail
+    assert "Traceback" not in process.tail

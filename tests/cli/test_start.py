@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,29 @@ import pytest
 from support import Process, Processes, wait_for
 from tapfs.bus.control import Control
 from tapfs.bus.operation import Operation
+from tapfs.bus.publication import Publication
+from tapfs.cli.controls import is_supervised
 from tapfs.cli.verbs.run import is_counts
+from tapfs.cli.verbs.start import _Rings, _trouble_of_another
+from tapfs.errors import PublishFailed
+
+#: A task that never taps.
+DEAF = """
+import time
+from celery import Celery
+from tapfs import Bus
+
+app = Celery("deaf", task_cls="tapfs.flow:TappableTask")
+bus = Bus(app=app)
+
+@app.task(name="deaf")
+def deaf():
+    time.sleep(60)
+
+@bus.operation
+def never_taps():
+    return deaf.si()
+"""
 
 
 def _ended(process: Process, exit_code: int = 0) -> Process:
@@ -81,6 +105,58 @@ def test_a_broker_that_cannot_be_reached_leaves_the_operation_queued_and_says_so
     assert "cannot publish" in (operation.view().message or "")
 
 
+def test_trouble_with_the_broker_is_told_also_where_a_supervisor_publishes_first(
+    processes: Processes, tmp_path: Path
+) -> None:
+    """B93."""
+    unreachable = {"TAPFS_BROKER": "redis://127.0.0.1:1/0"}
+    supervisor = processes.tapfs("supervise", env=unreachable)
+    wait_for(lambda: is_supervised(Control(tmp_path / "control")), 30)
+    for _ in range(3):
+        process = _ended(processes.tapfs("start", "countdown", env=unreachable, separate_errors=True))
+        assert "is kept, but not published yet: the broker did not take it" in process.errors
+        assert "publishes it by itself" in process.errors
+    supervisor.terminate()
+    assert supervisor.wait(30) == 0, supervisor.tail
+
+
+def test_what_another_process_put_out_is_published_once_more_to_learn_of_trouble(bench: Any) -> None:
+    """The message's second copy is dropped (law 4)."""
+    operation = bench.start()
+    bus = SimpleNamespace(control=bench.control)
+    assert _trouble_of_another(operation, _Rings(bus)) is None
+    assert [one.number for one in bench.published] == [1, 1]
+
+    def refuse(publication: Publication) -> None:
+        raise PublishFailed("the broker did not take it: it is away")
+
+    bench.control.publisher = refuse
+    assert _trouble_of_another(operation, _Rings(bus)) == "the broker did not take it: it is away"
+
+
+def test_a_step_that_is_claimed_is_not_published_once_more(bench: Any) -> None:
+    operation = bench.start()
+    bench.claim(operation)
+    assert _trouble_of_another(operation, _Rings(SimpleNamespace(control=bench.control))) is None
+    assert len(bench.published) == 1
+
+
+@pytest.mark.parametrize("url", ["nix://:s3cret@a", "redis://:s3cret@x:port"])
+def test_a_broker_that_cannot_be_used_is_named_without_its_password(
+    processes: Processes, tmp_path: Path, url: str
+) -> None:
+    for verb in ("up", "worker"):
+        process = _ended(processes.tapfs(verb, env={"TAPFS_BROKER": url}, separate_errors=True), 1)
+        assert process.errors.startswith("tapfs: cannot use the broker '")
+        assert "\nhint: " in process.errors
+        assert "s3cret" not in process.tail
+        assert "Traceback" not in process.tail
+    process = _ended(processes.tapfs("start", "countdown", env={"TAPFS_BROKER": url}, separate_errors=True))
+    assert f"'{_only(tmp_path).id}' is kept, but not published yet: cannot use the broker '" in process.errors
+    assert "publishes it by itself" in process.errors
+    assert "s3cret" not in process.tail
+
+
 @pytest.mark.parametrize("words", [["start", "countdown"], ["run", "countdown"], ["worker"], ["supervise"]])
 def test_a_newer_format_is_left_alone(processes: Processes, tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "control").mkdir()
@@ -138,21 +214,18 @@ def test_run_goes_on_after_ctrl_c_where_it_was(processes: Processes, tmp_path: P
 
 
 def test_a_second_ctrl_c_leaves_at_once(processes: Processes, tmp_path: Path) -> None:
-    code = (
-        "import time\nfrom celery import Celery\nfrom tapfs import Bus\n"
-        "app = Celery('deaf', task_cls='tapfs.flow:TappableTask')\nbus = Bus(app=app)\n"
-        "@app.task(name='deaf')\ndef deaf():\n    time.sleep(60)\n"
-        "@bus.operation\ndef never_taps():\n    return deaf.si()\n"
-    )
-    (tmp_path / "deaf.py").write_text(code)
+    (tmp_path / "deaf.py").write_text(DEAF)
     process = processes.tapfs("--app", "deaf", "run", "never_taps", separate_errors=True)
     operation = _only(tmp_path)
     wait_for(lambda: operation.state == "running", 30)
     process.interrupt()
     wait_for(lambda: operation.state == "pausing", 30)
+    process.wait_for_output("pausing: stops at its next tap; Ctrl-C again leaves at once\n")
     process.interrupt()
     _ended(process, 130)
+    assert f"tapfs: left at once; go on with: tapfs run --resume {operation.id}\n" in process.errors
     assert "Traceback" not in process.errors
+    assert "\x1b" not in process.errors
 
 
 def test_run_of_what_fails_names_error_step_and_file(processes: Processes, tmp_path: Path) -> None:
@@ -171,6 +244,36 @@ def test_run_of_what_fails_names_error_step_and_file(processes: Processes, tmp_p
     assert process.output == ""
 
 
+#: Tasks that leave as if they were the program.
+LEAVES = """
+from celery import Celery
+from tapfs import Bus
+
+app = Celery("leaves", task_cls="tapfs.flow:TappableTask")
+bus = Bus(app=app)
+
+@app.task(name="leaves")
+def leaves(how):
+    raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt()}[how]
+
+@bus.operation
+def leaving(how: str):
+    return leaves.si(how)
+"""
+
+
+@pytest.mark.parametrize(("how", "told"), [("exit", "SystemExit(3)"), ("interrupt", "KeyboardInterrupt()")])
+def test_a_task_that_leaves_like_a_program_is_told_and_is_a_failure_of_run(
+    processes: Processes, tmp_path: Path, how: str, told: str
+) -> None:
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    process = _ended(processes.tapfs("--app", "leaves", "run", "leaving", f"how={how}", separate_errors=True), 1)
+    operation = _only(tmp_path)
+    assert f"operation '{operation.id}' was left in step 0001-leaves: the task left with {told}\n" in process.errors
+    assert f"'tapfs run --resume {operation.id}' tries the step again" in process.errors
+    assert operation.state == "interrupted"
+
+
 def test_run_in_a_terminal_draws_a_bar(tmp_path: Path) -> None:
     import pty
 
@@ -182,6 +285,24 @@ def test_run_in_a_terminal_draws_a_bar(tmp_path: Path) -> None:
     assert run.returncode == 0
     assert "━" in output
     assert "succeeded" in output
+
+
+def test_a_second_ctrl_c_leaves_the_terminal_with_a_cursor(tmp_path: Path) -> None:
+    import pty
+
+    (tmp_path / "deaf.py").write_text(DEAF)
+    parent, child = pty.openpty()
+    words = [sys.executable, "-m", "tapfs", "--app", "deaf", "run", "never_taps"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=child, stderr=child, env={**os.environ, "TERM": "xterm"}) as run:
+        os.close(child)
+        operation = _only(tmp_path)
+        for state in ("running", "pausing"):
+            operation.wait(state, 30)
+            run.send_signal(signal.SIGINT)
+        output = _all_of(parent)
+    assert run.returncode == 130
+    assert output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")
+    assert "\r\ntapfs: left at once; go on with: tapfs run --resume" in output
 
 
 def _all_of(terminal: int) -> str:

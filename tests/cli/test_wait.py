@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from click.testing import Result
 
 Tapfs = Callable[..., Result]
@@ -40,3 +41,15 @@ def test_wait_knows_the_states(bench: Any, tapfs: Tapfs) -> None:
     result = tapfs("wait", bench.start().id, "--for", "done")
     assert result.exit_code == 2
     assert "'succeeded'" in result.stderr
+
+
+@pytest.mark.parametrize("seconds", ["nan", "1e400", "inf", "-1", "-inf", "soon"])
+@pytest.mark.parametrize("words", [("wait",), ("pause", "--wait"), ("resume", "--wait"), ("cancel", "--wait")])
+def test_no_time_is_waited_for_that_would_never_be_up(
+    bench: Any, tapfs: Tapfs, words: tuple[str, ...], seconds: str
+) -> None:
+    operation = bench.start()
+    result = tapfs(*words, operation.id, f"--timeout={seconds}")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--timeout" in result.stderr
+    assert operation.state == "queued"

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
+
+import click
 
 from support import Process, wait_for
 from tapfs.bus.control import Control
@@ -106,3 +117,60 @@ def test_a_run_with_bad_arguments_names_all_faults_and_makes_nothing(site, proce
     missing = run(site, processes, "tally", "path=nowhere.csv", "by=a", "of=b")
     assert missing.wait(20) == 1
     assert "nowhere.csv" in missing.errors
+
+
+def test_a_held_run_keeps_its_place_in_sight(site, processes) -> None:
+    """In a terminal: while it is held, how far it had come, and no pace."""
+    path = site.control.parent / "few.csv"
+    path.write_text("company,gender\n" + "a,f\n" * 1000)
+    words = ("run", "tally", f"path={path}", "by=company", "of=gender", "pace=100")
+    with Terminal(site, *words) as terminal:
+        operation = only_operation(site)
+        wait_for(lambda: "/s, " in terminal.text, 20, lambda: terminal.text)
+        (operation.path / "PAUSE").touch()
+        wait_for(lambda: terminal.last_line.startswith("paused"), 20, lambda: terminal.text)
+        assert " %)" in terminal.last_line
+        assert "/s" not in terminal.last_line
+        (operation.path / "CANCEL").touch()
+        wait_for(lambda: terminal.last_line.startswith("cancelled"), 20, lambda: terminal.text)
+        assert " %)" in terminal.last_line
+        assert "/s" not in terminal.last_line
+
+
+class Terminal:
+    """`tapfs` in a terminal of 100 columns."""
+
+    def __init__(self, site, *words: str) -> None:
+        self._parent, child = pty.openpty()
+        fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        environment = {**os.environ, **{key: value for key, value in site.environment.items() if value}}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tapfs", *words],
+            stdout=child,
+            stderr=child,
+            env={**environment, "TERM": "xterm"},
+        )
+        os.close(child)
+        os.set_blocking(self._parent, False)
+        self._output = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._parent)
+
+    @property
+    def text(self) -> str:
+        """All that it wrote so far, without colours; what it redraws stands in lines of its own."""
+        with suppress(BlockingIOError, OSError):
+            while block := os.read(self._parent, 4096):
+                self._output += block
+        return click.unstyle(self._output.decode("utf-8", "replace")).replace("\r", "\n")
+
+    @property
+    def last_line(self) -> str:
+        """The bar as it was drawn last."""
+        return next((line for line in reversed(self.text.splitlines()) if "0002-count" in line), "")

@@ -11,7 +11,7 @@ from tapfs.bus.document import Document, document_of
 from tapfs.bus.states import FINAL
 from tapfs.cli import words
 from tapfs.cli.controls import open_control, shown_path
-from tapfs.cli.options import STATES, json_option
+from tapfs.cli.options import STATE_NAMES, STATES, json_option
 from tapfs.cli.printing import Column, print_json, print_table, say
 from tapfs.errors import OperationUnknown
 
@@ -31,7 +31,7 @@ _HEADS = tuple(column.head for column in _COLUMNS)
 
 
 @click.command("list")
-@click.option("--state", metavar="STATE", type=STATES, help="Only those in this state.")
+@click.option("--state", metavar="STATE", type=STATES, help=f"Only those in this state: {STATE_NAMES}.")
 @click.option("--owner", metavar="OWNER", help="Only those of this owner.")
 @click.option("--active", "is_active", is_flag=True, help="Only those that have not ended.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="At most N.")
@@ -52,7 +52,10 @@ def list_verb(state: str | None, owner: str | None, is_active: bool, limit: int,
     elif found:
         missing = print_table(_COLUMNS, [_row(one) for one in found])
         if missing:
-            say(f"this terminal has no room for {', '.join(missing)}", "'tapfs show ID' and 'tapfs list --json' tell all")
+            say(
+                f"this terminal has no room for {', '.join(missing)}",
+                "'tapfs show ID' tells all",
+            )
     else:
         which = "such operations" if state or owner or is_active else "operations"
         say(f"no {which} in '{shown_path(control.path)}'")

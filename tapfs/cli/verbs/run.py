@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -20,11 +22,11 @@ from tapfs.bus.states import State
 from tapfs.cli import words
 from tapfs.cli.apps import open_bus
 from tapfs.cli.controls import shown_path
-from tapfs.cli.display import display
+from tapfs.cli.display import Tell, display
 from tapfs.cli.exits import DONE, FAILED, INTERRUPTED
 from tapfs.cli.options import json_option
 from tapfs.cli.printing import Column, print_json, print_table, say
-from tapfs.errors import RecordInvalid
+from tapfs.errors import RecordInvalid, TapfsError
 from tapfs.flow import foreground
 from tapfs.flow.foreground import Foreground
 
@@ -32,6 +34,8 @@ from tapfs.flow.foreground import Foreground
 _MOST_ROWS, _MOST_SPLIT = 10, 6
 #: Characters of another result.
 _LONGEST_RESULT = 2000
+_STDERR = 2
+_SHOW_CURSOR = "\x1b[?25h"
 
 
 @click.command("run")
@@ -53,26 +57,43 @@ def run_verb(
     bus = open_bus()
     running = foreground.start(bus, name, list(words_given)) if name else foreground.resume(bus, part or "")
     _say_how_to_pause(running.operation)
-    interrupts = _Interrupts(running)
-    with display(running), interrupts:
-        state = running.run()
+    with display(running) as tell, _Interrupts(running, tell) as interrupts:
+        state = _run(running)
     if state is State.PAUSED:
         say(f"paused; go on with: tapfs run --resume {running.operation.id}")
         ctx.exit(INTERRUPTED)
     ctx.exit(_tell_of_end(running.operation, state, is_json=is_json, was_interrupted=interrupts.count > 0))
 
 
+def _run(running: Foreground) -> State:
+    """Run it; a task that leaves as if it were the program does not end the program.
+
+    Ctrl-C raises nothing here, `_Interrupts` takes it: what comes is the task's own.
+    """
+    try:
+        return running.run()
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        operation = running.operation
+        step = operation.view().step
+        raise TapfsError(
+            f"operation '{operation.id}' was left in step {step}: the task left with {error!r}",
+            hint=f"a task that fails raises an Exception; 'tapfs run --resume {operation.id}' tries the step again",
+        ) from error
+
+
 class _Interrupts:
     """Ctrl-C (and SIGTERM) while an operation runs: the first pauses, the second leaves."""
 
-    def __init__(self, running: Foreground) -> None:
+    def __init__(self, running: Foreground, tell: Tell) -> None:
         self.count = 0
         self._running = running
+        self._tell = tell
         self._before: list[tuple[signal.Signals, object]] = []
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Interrupts:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before.append((number, signal.signal(number, self._interrupted)))
+        return self
 
     def __exit__(self, *_: object) -> None:
         for number, before in self._before:
@@ -81,9 +102,18 @@ class _Interrupts:
     def _interrupted(self, number: int, _frame: FrameType | None) -> None:
         self.count += 1
         if self.count > 1:
-            os._exit(INTERRUPTED)
-        # No printing here: a handler may interrupt a print. The display shows that it is pausing.
+            self._leave()
+        # No printing here: a handler may interrupt a print. The display's thread does it.
+        self._tell("pausing: stops at its next tap; Ctrl-C again leaves at once")
         self._running.pause_and_stop(f"interrupted by {signal.Signals(number).name}")
+
+    def _leave(self) -> NoReturn:
+        """End this process now, with a terminal as it was: the display is not asked, and hides the cursor."""
+        with suppress(OSError):
+            start = _SHOW_CURSOR + "\n" if os.isatty(_STDERR) else ""
+            told = f"tapfs: left at once; go on with: tapfs run --resume {self._running.operation.id}\n"
+            os.write(_STDERR, (start + told).encode())
+        os._exit(INTERRUPTED)
 
 
 def _say_how_to_pause(operation: Operation) -> None:

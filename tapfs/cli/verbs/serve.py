@@ -9,7 +9,7 @@ from types import FrameType
 import click
 
 from tapfs import settings
-from tapfs.cli.apps import open_bus
+from tapfs.cli.apps import check_broker, open_bus
 from tapfs.cli.controls import shown_path
 from tapfs.cli.printing import say
 from tapfs.flow.supervisor import Supervisor
@@ -20,9 +20,15 @@ _concurrency = click.option(
     "--concurrency", metavar="N", type=click.IntRange(min=1), help="Steps at a time; else as many as there are cores."
 )
 _pool = click.option(
-    "--pool", type=click.Choice(("prefork", "threads", "solo")), default="prefork", show_default=True, help="Celery's."
+    "--pool",
+    type=click.Choice(("prefork", "threads", "solo")),
+    default="prefork",
+    show_default=True,
+    help="Celery's pool.",
 )
-_loglevel = click.option("--loglevel", type=click.Choice(_LEVELS), default="info", show_default=True)
+_loglevel = click.option(
+    "--loglevel", type=click.Choice(_LEVELS), default="info", show_default=True, help="Of its log."
+)
 
 
 @click.command("worker")
@@ -73,6 +79,7 @@ def supervise_verb(loglevel: str) -> None:
 def _work(concurrency: int | None, pool: str, loglevel: str) -> None:
     """Be Celery's worker for the app; its supervisor's thread starts with it."""
     bus = open_bus()
+    check_broker(bus.app)
     bus.control.prepare()
     say(f"working for '{shown_path(bus.control.path)}', app '{settings.app_name()}'")
     options = ["--pool", pool, "--loglevel", loglevel]

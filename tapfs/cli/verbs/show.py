@@ -55,7 +55,8 @@ def _with_reason(document: Document) -> str | None:
 
 def _message(document: Document) -> str | None:
     """What a person should read, without the failure, which has a line of its own."""
-    message, error = document["message"], document["error"]
+    message: str | None = document["message"]
+    error = document["error"]
     if not message or error is None:
         return message
     told = f"{error['step']}: {error['type']}: {error['message']}"[:500]  # as `view` writes it

@@ -9,13 +9,21 @@ from tapfs.bus.verbs import Answer
 from tapfs.cli.answers import line_of
 from tapfs.cli.controls import open_control
 from tapfs.cli.exits import FAILED, TIMED_OUT
-from tapfs.cli.options import STATES, id_argument, json_option, timeout_option
+from tapfs.cli.options import STATE_NAMES, STATES, id_argument, json_option, timeout_option
 from tapfs.cli.printing import print_json, say
 
 
 @click.command("wait")
 @id_argument
-@click.option("--for", "state", metavar="STATE", type=STATES, default="succeeded", show_default=True)
+@click.option(
+    "--for",
+    "state",
+    metavar="STATE",
+    type=STATES,
+    default="succeeded",
+    show_default=True,
+    help=f"One of: {STATE_NAMES}.",
+)
 @timeout_option("Give up after so many seconds; 0 looks once.")
 @json_option("Print the answer as JSON.")
 @click.pass_context
