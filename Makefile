@@ -27,7 +27,7 @@ help:  ## Show this list
 	    printf '%-12s%s\n' "$$target" "$$text"; done
 
 demo: $(CORE) $(PEOPLE)  ## Count a million people by company and gender, with a progress bar
-	@echo "A million rows, held to $(PACE) a second so that there is time to pause it; at full speed: make demo PACE=none"
+	@echo "A million rows, $(PACE) a second, to leave time to pause it (PACE=none: at full speed)"
 	@$(BIN)/tapfs run tally path=$(PEOPLE) by=company of=gender pace=$(PACE)
 
 # One after the other, not with xdist's -n: the suite starts workers of its own and measures how soon they react.

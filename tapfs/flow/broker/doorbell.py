@@ -4,7 +4,7 @@ inotify says when a file is put into a watched folder, a pipe when this process 
 look is due every second anyhow, and several times a second where no events come (a network file system, FUSE, no
 inotify at all), which shows when messages are found that no event had announced.
 
-No thread, so nothing that a fork could lose: the waiting thread sleeps in `poll(2)`.
+No thread, so nothing that a fork could lose: the waiting thread sleeps in `poll(2)`, here or in an event loop.
 """
 
 import ctypes
@@ -61,10 +61,9 @@ class Doorbell:
         self._silent_arrivals = 0
         self._pause_s = POLL_MIN_S
         self._poll = select.poll()
-        for descriptor in (self._pipe_out, self._inotify):
-            if descriptor >= 0:
-                os.set_blocking(descriptor, False)
-                self._poll.register(descriptor, select.POLLIN)
+        for descriptor in self.descriptors():
+            os.set_blocking(descriptor, False)
+            self._poll.register(descriptor, select.POLLIN)
         os.set_blocking(self._pipe_in, False)
         close_in_children(self)
 
@@ -101,11 +100,22 @@ class Doorbell:
 
     def wait(self, timeout_s: float | None) -> None:
         """Sleep until a look is due, for `timeout_s` seconds at most; None sets no limit of its own."""
+        pause_s = self.next_pause_s()
+        self._await_ring(pause_s if timeout_s is None else min(pause_s, timeout_s))
+
+    def answer(self) -> bool:
+        """Take off all that rang, without waiting; return whether anything did. A look must follow if so."""
+        return self._await_ring(0.0)
+
+    def next_pause_s(self) -> float:
+        """Return how long to wait without a look, in seconds: where no events come, longer each time it is asked."""
         pause_s = self._pause_s if self._is_deaf else NET_S
         self._pause_s = min(POLL_MAX_S, self._pause_s * 1.5)
-        self._is_rung = bool(self._poll.poll(1000 * (pause_s if timeout_s is None else min(pause_s, timeout_s))))
-        if self._is_rung:
-            self._silence()
+        return pause_s
+
+    def descriptors(self) -> list[int]:
+        """Return what an event loop is to watch: readable when it rings. Empty once closed, here or by a fork."""
+        return [descriptor for descriptor in (self._inotify, self._pipe_out) if descriptor >= 0]
 
     def tell_arrival(self) -> None:
         """Note that a look found a message; whether events come is judged by whether one announced it."""
@@ -127,6 +137,12 @@ class Doorbell:
             if descriptor >= 0:
                 os.close(descriptor)
         self._inotify = self._pipe_out = self._pipe_in = -1
+
+    def _await_ring(self, timeout_s: float) -> bool:
+        self._is_rung = bool(self._poll.poll(1000 * timeout_s))
+        if self._is_rung:
+            self._silence()
+        return self._is_rung
 
     def _silence(self) -> None:
         """Take off all that rang, and see whether a watch was lost."""

@@ -18,6 +18,7 @@ from tapfs.flow.broker.consumers import Consumer, bury_the_dead, remove_stale
 from tapfs.flow.broker.doorbell import Doorbell
 from tapfs.flow.broker.exchanges import Exchanges
 from tapfs.flow.broker.files import ATTEMPTS, explained
+from tapfs.flow.broker.hub import Attendance
 from tapfs.flow.broker.layout import Layout, broker_dir, make_dir
 from tapfs.flow.broker.locks import SectionLock
 from tapfs.flow.broker.queues import ConsumerLost, Queues
@@ -27,6 +28,9 @@ CARE_S = 3.0
 
 #: How often it removes stale messages, in seconds.
 STALE_CARE_S = 60.0
+
+#: Time after which a worker's event loop gets a turn at other things while there are still messages, in seconds.
+TURN_S = 0.005
 
 
 class Transport(virtual.Transport):
@@ -38,7 +42,9 @@ class Transport(virtual.Transport):
     default_port = 0
     can_parse_url = True
     connection_errors = (*virtual.Transport.connection_errors, OSError)
-    implements = virtual.Transport.implements.extend(exchange_type=frozenset(["direct", "topic", "fanout"]))
+    implements = virtual.Transport.implements.extend(
+        asynchronous=True, exchange_type=frozenset(["direct", "topic", "fanout"])
+    )
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
@@ -46,6 +52,7 @@ class Transport(virtual.Transport):
         self.queues = Queues(self.layout)
         self.exchanges = Exchanges(self.layout, SectionLock(self.layout.lock_path))
         self._doorbell: Doorbell | None = None
+        self._attendance: Attendance | None = None
         self._consumer: Consumer | None = None
         self._consumed: list[str] = []
         self._care_at_s = self._stale_care_at_s = 0.0
@@ -87,6 +94,7 @@ class Transport(virtual.Transport):
     def close_connection(self, connection: Any) -> None:
         super().close_connection(connection)
         self._consumed.clear()
+        self._leave_event_loop()
         if self._doorbell is not None:
             self._doorbell.close()
             self._doorbell = None
@@ -94,10 +102,16 @@ class Transport(virtual.Transport):
             self._consumer.close()
             self._consumer = None
 
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Deliver from kombu's hub from now on; the worker then does not call `drain_events`."""
+        self._leave_event_loop()
+        self._attendance = Attendance(loop, self.doorbell, self._take_turn)
+
     def consume(self, folder: str) -> None:
         """Begin to listen for a queue, which is made when absent."""
         self._consumed.append(folder)
         self._listen(folder)
+        self.ring()  # for what was put before
 
     def cancel(self, folder: str) -> None:
         """Listen for a queue no longer."""
@@ -151,6 +165,24 @@ class Transport(virtual.Transport):
         self._is_hurried = True
         self.ring()
 
+    def _leave_event_loop(self) -> None:
+        if self._attendance is not None:
+            self._attendance.close()
+            self._attendance = None
+
+    def _take_turn(self) -> None:
+        """Deliver what there is and the channels have room for, one message of each channel in turn."""
+        self._care()
+        end_s = time.monotonic() + TURN_S
+        try:
+            while not self._is_hurried:
+                self.cycle.get(self._deliver)
+                if time.monotonic() >= end_s:
+                    self.ring()
+                    return
+        except Empty:
+            return
+
     def _deliver(self, message: dict[str, Any], queue: str) -> None:
         self.doorbell.tell_arrival()
         super()._deliver(message, queue)
@@ -190,6 +222,6 @@ _transports: "weakref.WeakSet[Transport]" = weakref.WeakSet()
 
 @signals.worker_shutting_down.connect
 def _hurry_all(**_: Any) -> None:
-    # Celery's loop for transports such as this one would wait for up to two times two seconds more.
+    # Celery's loops look for it between two waits only, of up to two seconds each.
     for transport in list(_transports):
         transport.hurry()
