@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from tapfs import settings
@@ -26,12 +25,7 @@ def open_control() -> Control:
 
 def actor() -> str:
     """Who acts, for journals: `cli:ada`."""
-    import getpass
-
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # no such user in a container
-        return f"cli:{os.getuid()}"
+    return f"cli:{settings.user_name()}"
 
 
 def is_supervised(control: Control) -> bool:

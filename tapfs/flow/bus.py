@@ -5,7 +5,6 @@ One app has one bus. A worker finds it by the app; where a program made none, th
 
 from __future__ import annotations
 
-import getpass
 import inspect
 import logging
 import socket
@@ -100,7 +99,7 @@ class Bus:
         self.control = Control(
             control if control is not None else settings.control_path(),
             publisher=publisher_for(app),
-            actor=actor or f"python:{user_name()}@{socket.gethostname()}",
+            actor=actor or f"python:{settings.user_name()}@{socket.gethostname()}",
             recovery=recovery,
         )
         self.definitions: dict[str, Definition] = {}
@@ -211,7 +210,7 @@ class Bus:
     ) -> Operation:
         """Start an operation from a plan; raises `ControlUnusable`."""
         want = Want.PAUSE if is_paused else Want.RUN
-        owner = owner if owner is not None else user_name()
+        owner = owner if owner is not None else settings.user_name()
         return self.control.start(NewOperation(name, plan, arguments, masked, owner, want, reason))
 
     def find(self, part: str) -> Operation:
@@ -251,11 +250,3 @@ def bus_of(app: Celery) -> Bus:
     """The bus of an app; the one of `TAPFS_CONTROL` where the program made none."""
     known = _buses.get(app)
     return known if known is not None else Bus(app=app)
-
-
-def user_name() -> str:
-    """Who runs this process, for owners and journals."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

@@ -17,6 +17,7 @@ from typing import Any
 from celery.app.trace import build_tracer
 from kombu.utils.uuid import uuid
 
+from tapfs import settings
 from tapfs.bus import claims
 from tapfs.bus.clock import seconds_of
 from tapfs.bus.control import Control
@@ -27,7 +28,7 @@ from tapfs.bus.publication import Publication
 from tapfs.bus.records import Claim
 from tapfs.bus.states import FINAL, State
 from tapfs.errors import RecordInvalid, TapfsError
-from tapfs.flow.bus import Bus, user_name
+from tapfs.flow.bus import Bus
 from tapfs.flow.message import HEADER, header_for
 from tapfs.flow.place import Progress, current_progress
 
@@ -138,7 +139,7 @@ class Foreground:
         publication = Publication(
             self.operation.id, step, claim.epoch, claim.attempt, claim.publishes, claim.retries, claim.not_before
         )
-        hostname = f"foreground@{user_name()}"
+        hostname = f"foreground@{settings.user_name()}"
         request: dict[str, Any] = {
             "id": uuid(),
             "hostname": hostname,

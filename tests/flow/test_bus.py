@@ -1,6 +1,7 @@
 """`Bus`: a control directory with its app; defining and starting operations; what becomes of a broker that is away."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -235,12 +236,12 @@ def test_who_acts_is_the_user_unless_said_otherwise(app: Celery, tmp_path: Path)
     assert Bus(tmp_path, app=app).control.actor.startswith("python:")
 
 
-def test_a_user_without_a_name_is_unknown(app: Celery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_name_goes_by_number(app: Celery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody() -> str:
         raise KeyError("getpwuid(): uid not found")
 
     monkeypatch.setattr("getpass.getuser", nobody)
-    assert Bus(tmp_path, app=app).control.actor.startswith("python:unknown@")
+    assert Bus(tmp_path, app=app).control.actor.startswith(f"python:{os.getuid()}@")
 
 
 # The callback

@@ -11,13 +11,11 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from tapfs.bus.document import MASK
 from tapfs.errors import TapfsError
 from tapfs.flow.parameters.declaration import parameters_of
 from tapfs.flow.parameters.kinds import Json
 from tapfs.flow.parameters.parameter import Faulty, Parameter, shorten
-
-#: What is shown in place of a masked argument.
-MASK = "***"
 
 #: Characters of an unknown name that a near match is sought for; comparing takes time with the square of them.
 _NAME_MAX = 64
