@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from kombu import Connection, Exchange, Queue
+from kombu.asynchronous import Hub
 from kombu.exceptions import EncodeError, OperationalError
 
 from tapfs.flow.broker import BrokerError, broker_url, consumers
@@ -409,6 +410,126 @@ def test_an_announced_message_keeps_a_doorbell_from_polling(tmp_path: Path) -> N
     doorbell.close()
 
 
+# An event loop
+
+
+def run_hub(hub: Hub, condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> int:
+    """Turn an event loop until `condition` is true; return how many turns that took."""
+    turns, end = 0, time.monotonic() + deadline_s
+    hub.call_repeatedly(0.05, lambda: None)  # so that a turn ends
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        hub.run_once()
+        turns += 1
+    return turns
+
+
+@pytest.fixture
+def hub(connection: Connection) -> Iterator[Hub]:
+    hub = Hub()
+    connection.ensure_connection()
+    connection.transport.register_with_event_loop(connection.connection, hub)
+    yield hub
+    hub.close()
+
+
+def test_an_event_loop_delivers_what_waits_what_comes_and_what_an_acknowledgement_makes_room_for(
+    connection: Connection, hub: Hub, root: Path
+) -> None:
+    put(connection, 1, 2)
+    taken: list[Any] = []
+    connection.default_channel.basic_qos(0, 2, False)
+    queue = Queue("q", channel=connection.default_channel)
+    with (
+        connection.Consumer(queue, callbacks=[lambda _, message: taken.append(message)]),
+        Connection(broker_url(root)) as sender,
+    ):
+        run_hub(hub, lambda: len(taken) == 2)
+        put(sender, 3)
+        with pytest.raises(AssertionError):
+            run_hub(hub, lambda: len(taken) > 2, deadline_s=0.3)
+        started = time.monotonic()
+        taken[0].ack()
+        run_hub(hub, lambda: len(taken) == 3)
+        taken[1].ack()
+        put(sender, 4)
+        run_hub(hub, lambda: len(taken) == 4)
+        assert time.monotonic() - started < 0.9  # not by the look that is due every second
+
+
+def test_a_flood_of_messages_leaves_an_event_loop_turns_for_others_and_is_fair_to_the_channels(
+    connection: Connection, hub: Hub
+) -> None:
+    put(connection, *range(200), queue="flood")
+    put(connection, "hello", queue="other")
+    got: list[Any] = []
+    other: list[int] = []
+
+    def take_time(body: Any, _: Any) -> None:
+        time.sleep(0.001)
+        got.append(body)
+
+    flood = connection.Consumer(Queue("flood"), channel=connection.channel(), callbacks=[take_time], no_ack=True)
+    quiet = connection.Consumer(
+        Queue("other"), channel=connection.channel(), callbacks=[lambda *_: other.append(len(got))], no_ack=True
+    )
+    with flood, quiet:
+        assert run_hub(hub, lambda: len(got) == 200) > 20
+    assert other[0] < 5
+
+
+def test_an_event_loop_looks_often_where_no_events_come(connection: Connection, hub: Hub, root: Path) -> None:
+    connection.transport.doorbell._is_deaf = True
+    got: list[Any] = []
+    queue = Queue("q", channel=connection.default_channel)
+    with connection.Consumer(queue, callbacks=[lambda *_: got.append(time.monotonic())], no_ack=True):
+        connection.transport.doorbell.unwatch(root / "queues" / "q")
+        first_look_s = time.monotonic() + 1.1  # the one that was due when it still heard
+        run_hub(hub, lambda: time.monotonic() > first_look_s)
+        started = time.monotonic()
+        with Connection(broker_url(root)) as sender:
+            put(sender, 1)
+        run_hub(hub, lambda: got)
+        assert got[0] - started < 0.6
+
+
+@pytest.mark.parametrize("first", ["connection", "hub"])
+def test_a_closed_connection_leaves_nothing_in_an_event_loop(first: str, root: Path) -> None:
+    hub = Hub()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with Connection(broker_url(root)) as connection:
+        connection.ensure_connection()
+        connection.transport.register_with_event_loop(connection.connection, hub)
+        with connection.Consumer(Queue("q", channel=connection.default_channel), callbacks=[lambda *_: None]):
+            put(connection, 1)
+            hub.run_once()
+        if first == "hub":
+            hub.reset()  # as the worker does when the connection fails
+    assert (hub.readers, hub.on_tick) == ({}, set())
+    assert all(entry.entry.canceled for entry in hub.timer.queue)
+    assert len(os.listdir("/proc/self/fd")) == descriptors + 2  # the hub's own
+    hub.close()
+
+
+def test_a_forked_child_leaves_its_parent_in_the_event_loop(connection: Connection, hub: Hub, root: Path) -> None:
+    got: list[Any] = []
+    queue = Queue("q", channel=connection.default_channel)
+    with connection.Consumer(queue, callbacks=[lambda body, _: got.append(body)], no_ack=True):
+        child = os.fork()
+        if child == 0:
+            with suppress(BaseException):
+                connection.release()
+            os._exit(0)
+        os.waitpid(child, 0)
+        with suppress(AssertionError):
+            run_hub(hub, lambda: got, deadline_s=0.1)
+        with Connection(broker_url(root)) as sender:
+            put(sender, 1)
+        started = time.monotonic()
+        run_hub(hub, lambda: got)
+        assert time.monotonic() - started < 0.5
+
+
 # Errors
 
 
@@ -547,6 +668,74 @@ def test_a_worker_runs_tasks_in_order_and_stops_when_told(pool: str, shop: Shop)
     assert worker.wait(DEADLINE_S) == 0
     assert list((shop.root / "consumers").iterdir()) == []
     assert "Traceback" not in shop.log("w1")
+
+
+def children(process: "subprocess.Popen[str]") -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process runs; one that nobody has waited for yet does not."""
+    with suppress(FileNotFoundError):
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
+
+
+def test_a_worker_whose_idle_children_are_killed_runs_the_next_tasks_and_stops_when_told(shop: Shop) -> None:
+    worker = shop.worker()
+    (shop.folder / "go").touch()
+
+    def run(*texts: str) -> None:
+        for text in texts:
+            shop.send("hold", text)
+        wait_until(lambda: {f"done {text}" for text in texts} <= set(shop.notes()))
+        wait_until(lambda: not list(shop.root.glob("consumers/*/unacked/celery/*")))  # the children are idle
+
+    for number in range(4):  # the first pool's children and their successors
+        os.kill(wait_until(lambda: children(worker))[0], signal.SIGKILL)
+        run(str(number))
+    for victim in children(worker):  # all at once
+        os.kill(victim, signal.SIGKILL)
+    run("4", "5", "6", "7")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10.0) == 0
+    assert sorted(shop.notes()) == sorted([*"01234567", *(f"done {number}" for number in range(8))])
+    assert list((shop.root / "consumers").iterdir()) == []
+
+
+def test_a_worker_with_an_idle_child_just_killed_stops_when_told(shop: Shop) -> None:
+    worker = shop.worker()
+    pool = children(worker)
+    os.kill(pool[0], signal.SIGKILL)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10.0) == 0
+    wait_until(lambda: not any(is_alive(pid) for pid in pool))
+
+
+def test_time_limits_and_countdowns_hold(shop: Shop) -> None:
+    shop.worker()
+    shop.send("hold", "soft", soft_time_limit=1)
+    wait_until(lambda: "SoftTimeLimitExceeded" in shop.log("w1"))
+    shop.send("hold", "hard", time_limit=1)
+    wait_until(lambda: "Hard time limit (1s) exceeded" in shop.log("w1"))
+    sent = time.monotonic()
+    shop.send("note", "later", countdown=1.5)
+    shop.send("note", "now")
+    wait_until(lambda: "later" in shop.notes())
+    assert time.monotonic() - sent > 1.3
+    assert shop.notes().index("now") < shop.notes().index("later")
+
+
+def test_remote_control_is_answered_while_all_children_are_busy_and_the_queue_is_full(shop: Shop) -> None:
+    shop.worker()
+    for number in range(50):
+        shop.send("hold", str(number))
+    wait_until(lambda: len(shop.notes()) == 2)
+    inspect = shop.app.control.inspect(timeout=DEADLINE_S, limit=1)
+    assert inspect.ping() == {"w1@here": {"ok": "pong"}}
+    assert len([path for path in files(shop.root / "consumers") if path.parent.name == "celery"]) == 2
+    (shop.folder / "go").touch()
+    wait_until(lambda: len(shop.notes()) == 100)
 
 
 def test_remote_control_works_between_two_workers(shop: Shop) -> None:
