@@ -20,7 +20,8 @@ from typing import TypeVar
 
 from tapfs.errors import ResultUnstorable
 from tapfs.flow.codec import is_faithful
-from tapfs.flow.place import Stop, current_place, unfaithful
+from tapfs.flow.fold import unfaithful
+from tapfs.flow.place import Stop, current_place
 from tapfs.flow.sources import Source
 
 Chunk = TypeVar("Chunk")

@@ -16,6 +16,7 @@ from tapfs import Bus, CsvFile, Operation, OperationFailed, State, tap, tappable
 from tapfs.bus.records import Checkpoint
 from tapfs.bus.verbs import Answer
 from tapfs.errors import ResultUnstorable, TapfsError
+from tapfs.flow import fold as fold_module
 from tapfs.flow import place
 from tapfs.flow.sources import SourceChanged
 
@@ -523,6 +524,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(place, "time", clock)
+    monkeypatch.setattr(fold_module, "time", clock)
     return clock
 
 
@@ -669,7 +671,7 @@ def test_a_large_value_is_saved_less_often(
 
         dumps = staticmethod(json.dumps)
 
-    monkeypatch.setattr(place, "json", Slow())
+    monkeypatch.setattr(fold_module, "json", Slow())
 
     def tick(_: int) -> None:
         clock.now += 0.1
