@@ -166,7 +166,7 @@ def test_the_marker_of_the_bus_concerns_everything(watch: Watch, bus: Bus) -> No
 
 
 def test_other_files_of_the_control_directory_give_no_hint(watch: Watch, bus: Bus, operation: Operation) -> None:
-    for path in ("format", "README", "pause", "active/20260101-000000-x-abcdef", "workers/one"):
+    for path in ("format", "README", "pause", "active/20260101-000000-x-abcdef", "broker-like"):
         (bus.control.path / path).write_text("x")
     assert names(watch) == set()
 
