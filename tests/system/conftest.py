@@ -79,6 +79,12 @@ class Site:
         return [entry for entry in operation.journal.entries() if entry["event"] == event]
 
 
+@pytest.fixture(autouse=True)
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the outputs of operations that a test starts itself out of the project's `data/`."""
+    monkeypatch.setenv("TAPFS_DATA", str(tmp_path / "data"))
+
+
 @pytest.fixture
 def site(tmp_path: Path, processes: Processes) -> Site:
     """A site on the embedded broker."""
