@@ -246,6 +246,15 @@ def make_dirs(path: Path, below: Path) -> None:
         make_dir(path)
 
 
+def set_aside(path: str | Path, named: str | Path) -> str:
+    """Rename what is no record to `<named>.rejected-<n>`, the first that is free; returns its last part."""
+    number = 1
+    while exists(f"{named}.rejected-{number}"):
+        number += 1
+    os.rename(path, f"{named}.rejected-{number}")
+    return f"{os.path.basename(named)}.rejected-{number}"
+
+
 def put_aside(path: Path, target: Path) -> None:
     """Rename a file, if it is there, to a place below its own folder, durably; folders on the way are made."""
     if not exists(path):

@@ -36,11 +36,6 @@ class Request:
     source: str
     by: str
 
-    @property
-    def is_own(self) -> bool:
-        """Whether it is the operation's `want`, and no marker."""
-        return self.source == "state.json"
-
 
 def markers(control: ControlLayout, layout: OperationLayout) -> list[Request]:
     """Return what the markers ask for."""

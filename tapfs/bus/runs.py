@@ -20,10 +20,7 @@ def read_run(operation: OperationFolder) -> Run:
         if not files.exists(operation.layout.identity):  # the operation was removed, and stays so
             raise OperationUnknown(f"operation '{operation.id}' is not there any more") from None
     except RecordInvalid:
-        number = 1
-        while files.exists(f"{operation.layout.run}.rejected-{number}"):
-            number += 1
-        operation.layout.run.rename(f"{operation.layout.run}.rejected-{number}")
+        files.set_aside(operation.layout.run, operation.layout.run)
     return _rebuilt_run(operation)
 
 

@@ -190,11 +190,7 @@ class StateFile:
         return os.path.join(self._folder, f"{DISPLACED_PREFIX}{'.'.join(parts)}.{os.urandom(3).hex()}")
 
     def _set_aside(self, path: str) -> str:
-        number = 1
-        while files.exists(f"{self._path}.rejected-{number}"):
-            number += 1
-        os.rename(path, f"{self._path}.rejected-{number}")
-        return f"state.json.rejected-{number}"
+        return files.set_aside(path, self._path)
 
 
 def _read(path: str) -> Reading:
