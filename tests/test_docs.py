@@ -23,8 +23,9 @@ from tapfs.bus.locks import SingleHolder
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Plan, Step, sequence_of
 from tapfs.bus.records import Checkpoint, Failure
+from tapfs.bus.saved import write_checkpoint
 from tapfs.bus.states import TABLE, State, Want
-from tapfs.bus.steps import HeldClaim, claim_step, commit_step, fail_step, release_step, write_checkpoint
+from tapfs.bus.steps import HeldClaim, claim_step, commit_step, fail_step, release_step
 from tapfs.cli.program import VERBS
 from tapfs.cli.verbs.list import _HEADS as HEADS
 from tapfs.flow import message

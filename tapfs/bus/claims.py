@@ -28,13 +28,15 @@ class Out:
         path: the step's path.
         claim: its record; None where the file is no record (somebody wrote into it).
         is_held: whether a living process holds it.
-        has_progressed: whether the holder that died had saved a checkpoint.
+        has_progressed: whether the holder that died had got further and saved that.
+        sign: changes while the holder lives (it gives a sign of life every few seconds); None where nobody holds it.
     """
 
     path: str
     claim: Claim | None
     is_held: bool
     has_progressed: bool = False
+    sign: files.Identity | None = None
 
     @property
     def is_dead(self) -> bool:
@@ -59,6 +61,10 @@ class HeldClaim:
         """Say whether the right still stands; it does not once the step was given to another."""
         return self._lock.is_ours()
 
+    def give_sign(self) -> None:
+        """Show on the claim that its holder is alive, not only there: a frozen process keeps its lock."""
+        self._lock.touch()
+
     def release(self) -> None:
         """Give up the lock, without touching the file."""
         self._lock.release()
@@ -66,23 +72,39 @@ class HeldClaim:
 
 def all_out(layout: OperationLayout) -> list[Out]:
     """Return every step that is out, in the order of their paths."""
-    outs = [
-        Out(path, _read(layout.claim(path)), is_held(str(layout.claim(path)))) for path in sorted(_paths(layout.claims))
-    ]
-    return [replace(out, has_progressed=_has_progressed(layout, out)) if out.is_dead else out for out in outs]
+    return [_look_at(layout, path) for path in sorted(_paths(layout.claims))]
+
+
+def find(layout: OperationLayout, path: str) -> Out | None:
+    """Return one step that is out; None when it is not."""
+    return _look_at(layout, path) if files.exists(layout.claim(path)) else None
 
 
 def put_out(layout: OperationLayout, path: str, claim: Claim) -> None:
     """Note durably that a step is out, with no holder; takes the place of a claim whose holder is gone."""
     target = layout.claim(path)
     files.make_dirs(target.parent, layout.folder)
-    files.replace(target, claim.encode())
+    try:
+        files.replace(target, claim.encode())
+    except IsADirectoryError:  # somebody made a folder there, which must not keep the step from being run
+        files.make_dirs(layout.attic, layout.folder)
+        files.set_aside(target, layout.attic / f"claim-{path.replace('/', '-')}")
+        files.replace(target, claim.encode())
 
 
 def take(layout: OperationLayout, step: Step, claim: Claim, holder: Holder) -> HeldClaim:
     """Make the unheld claim this process's own."""
-    held = replace(claim, holder=asdict(holder), trouble=None)
+    held = replace(claim, holder=asdict(holder), trouble=None, lost_to=None)
     return HeldClaim(step, held, ClaimLock.place(str(layout.claim(step.path)), held.encode()))
+
+
+def void(layout: OperationLayout, out: Out, lost_to: str) -> None:
+    """Make a claim that is held look like that of a holder that died: nobody has a lock on the new file.
+
+    From then on its holder finds that the claim is not its own, and nothing that it brings is taken (law 3).
+    """
+    if out.claim is not None:
+        put_out(layout, out.path, replace(out.claim, lost_to=lost_to))
 
 
 def drop(layout: OperationLayout, path: str) -> None:
@@ -90,17 +112,34 @@ def drop(layout: OperationLayout, path: str) -> None:
     files.remove(layout.claim(path))
 
 
-def _has_progressed(layout: OperationLayout, out: Out) -> bool:
-    """Whether the step's checkpoint is of the attempt that died."""
-    target = layout.steps / out.path
-    for path in target.parent.glob(f"{target.name}-*.checkpoint.json"):
+def has_progressed(layout: OperationLayout, path: str, claim: Claim) -> bool:
+    """Say whether the step's checkpoint is of that claim's attempt: one is written only when there is news."""
+    target = layout.steps / path
+    for found in target.parent.glob(f"{target.name}-*.checkpoint.json"):
         try:
-            saved = Checkpoint.decode(files.read_bytes(path, LARGE))
+            saved = Checkpoint.decode(files.read_bytes(found, LARGE))
         except (OSError, Faulty):
             continue
-        if out.claim is not None and (saved.epoch, saved.attempt) == (out.claim.epoch, out.claim.attempt):
+        if (saved.epoch, saved.attempt) == (claim.epoch, claim.attempt):
             return True
     return False
+
+
+def _look_at(layout: OperationLayout, path: str) -> Out:
+    target = layout.claim(path)
+    out = Out(path, _read(target), is_held(str(target)))
+    if out.is_held:
+        return replace(out, sign=_sign_of(target))
+    if out.is_dead and out.claim is not None:
+        return replace(out, has_progressed=has_progressed(layout, path, out.claim))
+    return out
+
+
+def _sign_of(path: Path) -> files.Identity | None:
+    try:
+        return files.identity_of(os.lstat(path))
+    except OSError:
+        return None
 
 
 def _paths(folder: Path) -> Iterator[str]:

@@ -6,8 +6,9 @@ decides by it (law 9), so the tests can drive it through every order of events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
+from tapfs import settings
 from tapfs.bus.claims import Out
 from tapfs.bus.clock import seconds_of, timestamp
 from tapfs.bus.plan import Step
@@ -18,17 +19,33 @@ from tapfs.bus.states import FINAL, State, Want
 
 @dataclass(frozen=True)
 class Recovery:
-    """When a step that nobody works on is published again.
+    """When a step that nobody works on is published again, and when it is given up.
 
     Attributes:
         first_delay_s: seconds after the first publishing; each further delay is twice the one before.
         longest_delay_s: no delay is longer.
         max_crashes: so many holders of a step that died in a row, in one epoch and without progress, make it fail.
+        max_interruptions: after so many interruptions in a row, in one epoch and without progress, the next makes it
+            fail.
+        silent_after_s: a holder that has given no sign of life for so many seconds, though its lock is held (it is
+            frozen, or its host is out of reach), loses the step.
     """
 
     first_delay_s: float = 10.0
-    longest_delay_s: float = 60.0
+    longest_delay_s: float = 30.0
     max_crashes: int = 3
+    max_interruptions: int = 10
+    silent_after_s: float = 60.0
+
+    @classmethod
+    def of_environment(cls) -> Recovery:
+        """What the environment says, `TAPFS_MAX_CRASHES` and so on; raises `TapfsError` for what is no number."""
+        usual = cls()
+        found = {
+            one.name: settings.number(f"TAPFS_{one.name.upper()}", type(getattr(usual, one.name)))
+            for one in fields(cls)
+        }
+        return replace(usual, **{name: value for name, value in found.items() if value is not None})  # type: ignore[arg-type]
 
     def delay_s(self, publishes: int) -> float:
         """Seconds to wait after the `publishes`th publishing."""
@@ -98,7 +115,7 @@ def decide(facts: Facts, now: float, recovery: Recovery, *, can_publish: bool) -
     if not facts.frontier and not is_busy:  # what ended before it could stop has succeeded, whatever is asked
         return Decision(State.SUCCEEDED, replace(run, outcome=State.SUCCEEDED.value), unheld)
     if run.outcome == State.PAUSED and want is Want.PAUSE:
-        return Decision(State.PAUSED, run, unheld)
+        return Decision(State.PAUSED, run, _but_retries(facts))
     if want is Want.CANCEL:
         run = replace(run, want=Want.CANCEL.value, reason=facts.request.reason, asked_by=facts.request.by)
         if not is_busy:
@@ -108,9 +125,19 @@ def decide(facts: Facts, now: float, recovery: Recovery, *, can_publish: bool) -
         run = replace(run, outcome=None, epoch=run.epoch + 1, notice=None)
     if want is Want.PAUSE and facts.is_at_tap:
         if not is_busy:
-            return Decision(State.PAUSED, replace(run, outcome=State.PAUSED.value), unheld)
-        return Decision(State.PAUSING, run, unheld)
+            return Decision(State.PAUSED, replace(run, outcome=State.PAUSED.value), _but_retries(facts))
+        return Decision(State.PAUSING, run, _but_retries(facts))
     return _go_on(replace(facts, run=run), now, recovery, can_publish, is_busy)
+
+
+def _but_retries(facts: Facts) -> tuple[str, ...]:
+    """The claims to take in at a pause: all but those that say how often a step was retried, and when it is due."""
+    waiting = {step.path for step in facts.frontier}
+    return tuple(
+        out.path
+        for out in facts.outs
+        if not out.is_held and not (out.claim is not None and out.claim.retries and out.path in waiting)
+    )
 
 
 def _go_on(facts: Facts, now: float, recovery: Recovery, can_publish: bool, is_busy: bool) -> Decision:
@@ -124,7 +151,8 @@ def _go_on(facts: Facts, now: float, recovery: Recovery, can_publish: bool, is_b
         out = outs.get(step.path)
         if out is not None and out.is_dead and out.claim is not None:
             run = replace(run, interruptions=run.interruptions + 1)
-            if out.claim.epoch == run.epoch and _crashes(out, out.claim) >= recovery.max_crashes:
+            is_worn_out = out.claim.epoch == run.epoch and _crashes(out, out.claim) >= recovery.max_crashes
+            if is_worn_out and can_publish:  # who only looks may not know the limit
                 return Decision(State.FAILED, replace(run, outcome=State.FAILED.value), stale, worn_out=out)
         claim = _claim_to_write(step, out, run.epoch, now, recovery)
         if claim is not None:
@@ -156,11 +184,18 @@ def _claim_to_write(step: Step, out: Out | None, epoch: int, now: float, recover
     if out.is_held:
         return None
     claim = out.claim
-    if claim is None or claim.epoch != epoch:
+    if claim is None:
         return fresh
+    if claim.epoch != epoch:  # a retry that waited while the operation was paused
+        return replace(fresh, retries=claim.retries, not_before=claim.not_before)
     if out.is_dead:
         return replace(
-            fresh, attempt=claim.attempt + 1, cause="crash", crashes=_crashes(out, claim), retries=claim.retries
+            fresh,
+            attempt=claim.attempt + 1,
+            cause="crash",
+            crashes=_crashes(out, claim),
+            interruptions=0 if out.has_progressed else claim.interruptions,
+            retries=claim.retries,
         )
     published = seconds_of(claim.published_at) or 0.0
     waits_from = max(published, seconds_of(claim.not_before) or 0.0)

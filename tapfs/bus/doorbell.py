@@ -13,6 +13,7 @@ from tapfs.bus.decide import PutOut
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.publication import Publication
 from tapfs.bus.reconcile import Settled, settle
+from tapfs.bus.records import LONGEST_TROUBLE
 from tapfs.errors import PublishFailed
 
 
@@ -51,8 +52,8 @@ def _note_trouble(operation: OperationFolder, publication: Publication, trouble:
     """Write on the claim why its message is not out, unless it has moved on."""
     path = publication.step.path
     with operation.locked():
-        for out in claims.all_out(operation.layout):
-            claim = out.claim
-            if out.path == path and claim is not None and claim.holder is None and claim.attempt == publication.attempt:
-                claims.put_out(operation.layout, path, replace(claim, trouble=trouble[:500]))
+        out = claims.find(operation.layout, path)
+        claim = out.claim if out is not None else None
+        if claim is not None and claim.holder is None and claim.attempt == publication.attempt:
+            claims.put_out(operation.layout, path, replace(claim, trouble=trouble[:LONGEST_TROUBLE]))
         settle(operation, operation.actor, can_publish=False)

@@ -16,8 +16,11 @@ import itertools
 import os
 import signal
 import stat
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tapfs import settings
 
 #: Permissions of what tapfs makes, before the umask: the owner and the group, nobody else.
 FILE_MODE = 0o660
@@ -38,6 +41,17 @@ class NotAFile(OSError):
     """There is something under that name that tapfs does not read: a link, a folder, a device, or too many bytes."""
 
 
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Have errors of calls that are given a descriptor say which file it is of."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, (str, bytes)):  # none, or the descriptor's number
+            error.filename = str(path)
+        raise
+
+
 def identity_of(status: os.stat_result) -> Identity:
     """Return what tells this version of a file from any other."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
@@ -55,7 +69,8 @@ def read_bytes(path: str | Path, limit: int) -> bytes:
     try:
         content = b""
         while len(content) <= limit:
-            block = os.read(descriptor, limit + 1 - len(content))
+            with naming(path):
+                block = os.read(descriptor, limit + 1 - len(content))
             if not block:
                 return content
             content += block
@@ -80,7 +95,12 @@ def open_to_read(path: str | Path, flags: int = 0) -> int:
         if error.errno == errno.ENXIO:
             raise NotAFile(errno.ENXIO, "it is not a regular file", str(path)) from None
         raise
-    mode = os.fstat(descriptor).st_mode
+    try:
+        with naming(path):
+            mode = os.fstat(descriptor).st_mode
+    except OSError:
+        os.close(descriptor)
+        raise
     if stat.S_ISREG(mode):
         return descriptor
     os.close(descriptor)
@@ -106,9 +126,18 @@ def sync_dir(path: str | Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            _sync(os.fsync, descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(call: Callable[[int], None], descriptor: int) -> None:
+    """Make a file or folder durable, unless the user wants speed over that: what is whole stays whole all the same,
+    as long as the machine does not lose its power.
+    """
+    if settings.is_synced():
+        call(descriptor)
 
 
 def write_temporary(folder: str | Path, content: bytes) -> str:
@@ -117,8 +146,9 @@ def write_temporary(folder: str | Path, content: bytes) -> str:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         try:
-            _write_all(descriptor, content)
-            os.fsync(descriptor)
+            with naming(path):
+                _write_all(descriptor, content)
+                _sync(os.fsync, descriptor)
         finally:
             os.close(descriptor)
     except BaseException:
@@ -159,7 +189,8 @@ def create(path: str | Path, content: bytes) -> None:
     try:
         os.link(temporary, path)
     finally:
-        os.unlink(temporary)
+        with suppress(OSError):  # it would be a leftover; what counts is whether the name was given
+            os.unlink(temporary)
     sync_dir(folder)
 
 
@@ -170,13 +201,14 @@ def append_line(path: str | Path, line: bytes) -> None:
         path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, FILE_MODE
     )
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotAFile(errno.EINVAL, "it is not a regular file", str(path))
-        size = status.st_size
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        _write_all(descriptor, (b"\n" if torn else b"") + line + b"\n")
-        os.fdatasync(descriptor)
+        with naming(path):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise NotAFile(errno.EINVAL, "it is not a regular file", str(path))
+            size = status.st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            _write_all(descriptor, (b"\n" if torn else b"") + line + b"\n")
+            _sync(os.fdatasync, descriptor)
     finally:
         os.close(descriptor)
     if is_new:
@@ -184,13 +216,18 @@ def append_line(path: str | Path, line: bytes) -> None:
 
 
 def read_tail(path: str | Path, size: int) -> bytes:
-    """Return at most the last `size` bytes of a regular file; none if there is no such file."""
+    """Return at most the last `size` bytes of a regular file; none if there is no such file.
+
+    Raises:
+        OSError: it is there, and cannot be read: an end that is not seen is not an end that is empty.
+    """
     try:
         descriptor = open_to_read(path)
-    except OSError:
+    except (FileNotFoundError, NotAFile):
         return b""
     try:
-        return os.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size))
+        with naming(path):
+            return os.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size))
     finally:
         os.close(descriptor)
 

@@ -41,14 +41,7 @@ class Journal:
 
     def entries(self) -> Iterator[dict[str, Json]]:
         """Yield the lines, oldest first; what is not a line of ours is left out."""
-        try:
-            with open(self.path, "rb", opener=files.open_to_read) as stream:
-                for line in stream:
-                    entry = _parse(line)
-                    if entry is not None:
-                        yield entry
-        except FileNotFoundError:
-            return
+        return entries_in(self.path)
 
     def last_state(self) -> State | None:
         """The state after the last line; None for no history."""
@@ -57,6 +50,18 @@ class Journal:
             if entry is not None and entry.get("state") in tuple(State):
                 return State(entry["state"])
         return None
+
+
+def entries_in(path: Path) -> Iterator[dict[str, Json]]:
+    """Yield the objects in a file of one JSON object a line; other lines, and no file, count as nothing."""
+    try:
+        with open(path, "rb", opener=files.open_to_read) as stream:
+            for line in stream:
+                entry = _parse(line)
+                if entry is not None:
+                    yield entry
+    except FileNotFoundError:
+        return
 
 
 def _parse(line: bytes) -> dict[str, Json] | None:

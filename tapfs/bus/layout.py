@@ -12,6 +12,10 @@ ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9_]{1,40}-[a-z0-9]{6}")
 
 PAUSE = "PAUSE"
 CANCEL = "CANCEL"
+#: In a worker's folder: a person asks it to give its steps away and take no more.
+DRAIN = "DRAIN"
+#: In a worker's folder: it says so itself, because it is about to end.
+STOPPING = "STOPPING"
 #: The name of files that hold a displaced `state.json` until nobody has it open any more.
 DISPLACED_PREFIX = ".state.json."
 
@@ -60,6 +64,10 @@ class OperationLayout:
         """The file with what the running step saved inside itself."""
         return self.steps / f"{step.label}.checkpoint.json"
 
+    def once(self, step: Step) -> Path:
+        """The file with the side effects that the running step has begun."""
+        return self.steps / f"{step.label}.once.jsonl"
+
     def attic_file(self, name: str, epoch: int) -> Path:
         """Where a file of that epoch is put aside."""
         return self.attic / f"epoch-{epoch}" / name
@@ -78,6 +86,7 @@ class ControlLayout:
         self.pause = folder / PAUSE
         self.active = folder / "active"
         self.operations = folder / "operations"
+        self.workers = folder / "workers"
         self.broker = folder / "broker"
         self.supervisor_lock = folder / "supervisor.lock"
 

@@ -186,7 +186,7 @@ def _unusable(path: Path, error: OSError) -> ControlUnusable:
 
 
 class ClaimLock:
-    """The lock on a claim file, held by this process until it releases it or dies.
+    """The lock on a claim file, or a worker's card, held by this process until it releases it or dies.
 
     A forked child would keep the lock alive after its parent's death, so children close it at once.
     """
@@ -228,6 +228,11 @@ class ClaimLock:
             return False
         held = os.fstat(self._descriptor)
         return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
+
+    def touch(self) -> None:
+        """Set the file's time to now; what it is called by now does not matter."""
+        if self._descriptor is not None:
+            os.utime(self._descriptor)
 
     def release(self) -> None:
         """Let go of the lock; the file stays."""

@@ -13,6 +13,7 @@ from tapfs.bus import files, verbs
 from tapfs.bus.doorbell import reconcile
 from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
+from tapfs.bus.force import GRACE_S, force
 from tapfs.bus.reconcile import Settled
 from tapfs.bus.records import LARGE, Failure, StateView
 from tapfs.bus.states import FINAL, TABLE, State
@@ -165,6 +166,10 @@ class Operation(OperationFolder):
     def cancel(self, reason: str | None = None) -> Answer:
         """Ask it to stop for good; see `verbs.cancel`."""
         return verbs.cancel(self, reason)
+
+    def force(self, grace_s: float = GRACE_S) -> Answer:
+        """End the processes of steps that were asked to stop and do not come to a tap; see `force.force`."""
+        return force(self, grace_s)
 
     def reconcile(self) -> Settled:
         """Bring its files in line and publish what follows."""

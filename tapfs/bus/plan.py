@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -66,12 +67,14 @@ class Plan:
         nth: there is a tap before the first step and after every nth one.
         clause: asked at taps beside the files: a signature or `module:name`; truth means pause.
         callback: told on pausing: a signature or `module:name`.
+        max_running_s: seconds after which a running step is given to another worker at its next tap; None for no limit.
     """
 
     root: Sequence
     nth: int = 1
     clause: Json = None
     callback: Json = None
+    max_running_s: float | None = None
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -116,7 +119,15 @@ class Plan:
 
     def encode(self) -> bytes:
         """Write the plan as it stands in `workflow.json`: one step a line, so that `less` and `grep` work."""
-        head = json.dumps({"nth": self.nth, "clause": self.clause, "callback": self.callback}, ensure_ascii=False)
+        head = json.dumps(
+            {
+                "nth": self.nth,
+                "clause": self.clause,
+                "callback": self.callback,
+                "max_running_s": self.max_running_s,
+            },
+            ensure_ascii=False,
+        )
         return to_utf8(head[:-1] + ', "workflow":\n' + _encode_part(self.root) + "}\n")
 
     @classmethod
@@ -126,7 +137,11 @@ class Plan:
         root = _decode_part(values["workflow"], "workflow")
         if not isinstance(root, Sequence):
             raise Faulty(["field 'workflow': the outermost part is no sequence"])
-        return cls(root, values["nth"], values["clause"], values["callback"])
+        count = Counter(step.path for step in _leaves(root))
+        twice = [path for path, times in count.items() if times > 1]
+        if twice:
+            raise Faulty([f"field 'workflow': step {path} stands there {count[path]} times" for path in twice])
+        return cls(root, values["nth"], values["clause"], values["callback"], values["max_running_s"])
 
 
 def sequence_of(parts: list[Step | Sequence]) -> Sequence:
@@ -177,6 +192,7 @@ _PLAN = {
     "nth": Field((int,), default=1),
     "clause": Field((str, dict, type(None))),
     "callback": Field((str, dict, type(None))),
+    "max_running_s": Field((float, type(None))),
     "workflow": Field((dict,), required=True),
 }
 _SEQUENCE = {"kind": Field((str,), required=True), "parts": Field((list,), required=True)}

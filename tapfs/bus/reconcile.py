@@ -15,6 +15,7 @@ from tapfs.bus import claims, files
 from tapfs.bus.clock import seconds_of, timestamp
 from tapfs.bus.decide import Decision, Facts, PutOut, decide
 from tapfs.bus.fields import encode
+from tapfs.bus.fit import misfits
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.plan import Plan, Sequence, Step
 from tapfs.bus.records import Failure, Run
@@ -27,6 +28,8 @@ from tapfs.errors import RecordInvalid, Refused
 
 #: Stands for a plan that cannot be read.
 UNREADABLE = Plan(Sequence((Step("0000", "unreadable", ""),)))
+#: The type of a failure by a step that took down too many workers.
+WORKER_LOST = "WorkerLost"
 #: Rounds after which a stream of edits is left to the next look.
 _MOST_ROUNDS = 10
 
@@ -68,7 +71,9 @@ def settle(operation: OperationFolder, by: str, *, asked_by: str | None = None, 
             continue
         run, asked = _take_in(before, reading, asked_by or "file:state.json")
         plan = _plan_of(operation)
-        decision, frontier, done = _decide(operation, plan, run, can_publish and plan is not UNREADABLE)
+        request = strongest([own(run), *markers(operation.control, operation.layout)])
+        run, request = _held_if_misfit(operation, plan, run, request)
+        decision, frontier, done = _decide(operation, plan, run, request, can_publish and plan is not UNREADABLE)
         decision = _with_readable_result(operation, plan, before, decision)
         run = _with_hints(operation, _timed(decision, operation.now()), by)
         _carry_out(operation, decision, before, run, plan)
@@ -133,14 +138,24 @@ def _ended(outcome: str | None) -> str:
 
 
 def _decide(
-    operation: OperationFolder, plan: Plan, run: Run, can_publish: bool
+    operation: OperationFolder, plan: Plan, run: Run, request: Request, can_publish: bool
 ) -> tuple[Decision, tuple[Step, ...], int]:
     done, frontier = operation.frontier(plan, run.epoch)
-    request = strongest([own(run), *markers(operation.control, operation.layout)])
     is_at_tap = not frontier or plan.has_tap_before(frontier[0])
     facts = Facts(run, request, tuple(claims.all_out(operation.layout)), frontier, is_at_tap)
     decision = decide(facts, operation.now(), operation.recovery, can_publish=can_publish)
     return decision, frontier, done
+
+
+def _held_if_misfit(operation: OperationFolder, plan: Plan, run: Run, request: Request) -> tuple[Run, Request]:
+    """Keep a paused operation paused whose plan was changed so that it does not fit what is done, and say so."""
+    if run.outcome != State.PAUSED or request.want is not Want.RUN or plan is UNREADABLE:
+        return run, request
+    faults = misfits(operation.layout, plan)
+    if not faults:
+        return run, request
+    notice = f"it cannot go on: workflow.json does not fit what is done: {'; '.join(faults)}"
+    return replace(run, notice=notice), replace(request, want=Want.PAUSE, reason=notice)
 
 
 def _plan_of(operation: OperationFolder) -> Plan:
@@ -207,9 +222,10 @@ def _worn_out(operation: OperationFolder, decision: Decision, step: Step) -> Fai
     holder = claim.held_by if claim else None
     worker = holder.worker if holder else None
     crashes = operation.recovery.max_crashes
+    end = f", ended by {claim.lost_to}" if claim and claim.lost_to else ""
     return Failure(
-        type="WorkerLost",
-        message=f"the step took down its worker {crashes} times; the last was {worker}",
+        type=WORKER_LOST,
+        message=f"the step took down its worker {crashes} times without getting further; the last was {worker}{end}",
         step=step.label,
         attempt=claim.attempt if claim else 0,
         epoch=decision.run.epoch,

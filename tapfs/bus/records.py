@@ -22,6 +22,8 @@ SMALL = 64 * 1024
 LARGE = 256 * 1024 * 1024
 #: The most characters of a reason.
 LONGEST_REASON = 1000
+#: The most characters of a claim's `trouble`.
+LONGEST_TROUBLE = 500
 
 _TEXT = Field((str, type(None)))
 _COUNT = Field((int,), default=0)
@@ -154,7 +156,9 @@ class Claim(Record):
         not_before: when a retry or a countdown falls due; null at once.
         retries: Celery's own count of retries.
         crashes: how many holders of this step died in this epoch, in a row and without progress in between.
-        trouble: why the last publishing failed.
+        interruptions: how often it was interrupted in this epoch, in a row and without progress in between.
+        trouble: why nobody runs it: the broker did not take the message, or a worker could not begin or end it.
+        lost_to: how the holder came to its end, as far as anybody saw: `signal 9 (SIGKILL)`, `no sign of life ...`.
         holder: who runs it, while the file is locked; who ran it, when the lock is free.
     """
 
@@ -166,7 +170,9 @@ class Claim(Record):
     not_before: str | None = _of(_TIME)
     retries: int = _of(_COUNT)
     crashes: int = _of(_COUNT)
+    interruptions: int = _of(_COUNT)
     trouble: str | None = _of(_TEXT)
+    lost_to: str | None = _of(_TEXT)
     holder: dict[str, Json] | None = _of(Field((dict, type(None))))
 
     @property

@@ -46,7 +46,7 @@ def markers(control: ControlLayout, layout: OperationLayout) -> list[Request]:
         (control.pause, Want.PAUSE, "control/PAUSE"),
     ):
         if files.exists(path):
-            found.append(Request(want, _text_of(path), source, f"file:{source}"))
+            found.append(Request(want, text_of_marker(path), source, f"file:{source}"))
     return found
 
 
@@ -79,7 +79,8 @@ def in_force(control: ControlLayout, layout: OperationLayout) -> Request:
     return strongest([request, *markers(control, layout)])
 
 
-def _text_of(path: Path) -> str | None:
+def text_of_marker(path: Path) -> str | None:
+    """Return a marker's text as one line, for people; None where it has none or cannot be read."""
     try:
         text = files.read_bytes(path, _MARKER_LIMIT).decode("utf-8", "replace")
     except OSError:

@@ -18,15 +18,19 @@ from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.decide import PutOut
 from tapfs.bus.doorbell import publish
+from tapfs.bus.failures import failure_of, write_failure
 from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
+from tapfs.bus.plan import Step
 from tapfs.bus.reconcile import Settled, settle
-from tapfs.bus.records import LARGE, Checkpoint, Claim, Commit, Failure, Holder
+from tapfs.bus.records import LONGEST_TROUBLE, Claim, Commit, Failure, Holder
 from tapfs.bus.requests import in_force
 from tapfs.bus.runs import read_run
-from tapfs.bus.states import FINAL, State, Want
+from tapfs.bus.states import State, Want
 from tapfs.bus.wants import write_want
-from tapfs.errors import RecordInvalid
+
+#: The type of a failure by a step that was interrupted again and again without getting anywhere.
+INTERRUPTED_TOO_OFTEN = "InterruptedTooOften"
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def commit_step(
             return "the step is already committed"
         claims.drop(operation.layout, held.step.path)
         files.remove(operation.layout.checkpoint(held.step))
+        files.remove(operation.layout.once(held.step))
         return None
 
     return _end(operation, held, write, pause_because)
@@ -131,15 +136,7 @@ def commit_step(
 
 def fail_step(operation: OperationFolder, held: HeldClaim, failure: Failure) -> Settled | Dropped:
     """Record that a step raised for good: the operation has failed."""
-
-    def write() -> None:
-        run = read_run(operation)
-        files.replace(operation.layout.error, failure.encode())
-        if run.outcome not in FINAL:
-            files.replace(operation.layout.run, replace(run, outcome=State.FAILED.value).encode())
-        claims.drop(operation.layout, held.step.path)
-
-    return _end(operation, held, write)
+    return _end(operation, held, lambda: write_failure(operation, held.step.path, failure))
 
 
 def release_step(operation: OperationFolder, held: HeldClaim, *, pause_because: str | None = None) -> Settled | Dropped:
@@ -149,20 +146,69 @@ def release_step(operation: OperationFolder, held: HeldClaim, *, pause_because: 
 
 def retry_step(operation: OperationFolder, held: HeldClaim, not_before: str | None, retries: int) -> Settled | Dropped:
     """Put a step out again because its task asked for a retry; its message is published at once, with its time."""
+    return _put_out_again(operation, held, replace(held.claim, cause="retry", not_before=not_before, retries=retries))
+
+
+def interrupt_step(operation: OperationFolder, held: HeldClaim, because: str) -> Settled | Dropped:
+    """Put a step out again that stopped at a tap for its worker's sake: another goes on with it. No retry is used up.
+
+    After too many in a row without progress the step fails: it would never come to its end.
+    """
+    claim = held.claim
+    has_progressed = claims.has_progressed(operation.layout, held.step.path, claim)
+    count = 0 if has_progressed else claim.interruptions + 1
+    if count > operation.recovery.max_interruptions:
+        text = f"the step was interrupted {count} times in a row without getting further; the last time: {because}"
+        return fail_step(operation, held, failure_of(operation, held.step, claim, INTERRUPTED_TOO_OFTEN, text))
+    crashes = 0 if has_progressed else claim.crashes
+
+    def note() -> None:
+        run = read_run(operation)
+        files.replace(operation.layout.run, replace(run, interruptions=run.interruptions + 1).encode())
+        operation.note("interrupted", step=held.step.path, epoch=claim.epoch, attempt=claim.attempt, reason=because)
+
+    again = replace(claim, cause="interruption", not_before=None, interruptions=count, crashes=crashes)
+    return _put_out_again(operation, held, again, note)
+
+
+def return_step(operation: OperationFolder, held: HeldClaim, trouble: str) -> Settled | Dropped:
+    """Put a step out again that could not be begun or ended here, for no fault of its own: the disk is full, say.
+
+    It is published again after a while, for as long as it takes; meanwhile `message` says why.
+    """
     again = replace(
         held.claim,
         attempt=held.claim.attempt + 1,
         publishes=1,
         published_at=timestamp(operation.now()),
-        cause="retry",
-        not_before=not_before,
-        retries=retries,
+        cause="interruption",
+        trouble=trouble[:LONGEST_TROUBLE],
         holder=None,
     )
-    outcome = _end(operation, held, lambda: claims.put_out(operation.layout, held.step.path, again))
-    if isinstance(outcome, Settled) and outcome.run.outcome is None:
+    return _end(operation, held, lambda: claims.put_out(operation.layout, held.step.path, again))
+
+
+def _put_out_again(
+    operation: OperationFolder, held: HeldClaim, claim: Claim, note: Callable[[], None] | None = None
+) -> Settled | Dropped:
+    """Put a step out for its next attempt and publish it, unless the operation stops here."""
+    again = replace(claim, attempt=claim.attempt + 1, publishes=1, published_at=timestamp(operation.now()), holder=None)
+
+    def write() -> None:
+        claims.put_out(operation.layout, held.step.path, again)
+        if note is not None:
+            note()
+
+    outcome = _end(operation, held, write)
+    if isinstance(outcome, Settled) and _goes_on(operation, outcome, held.step):
         publish(operation, (PutOut(held.step, again),))
     return outcome
+
+
+def _goes_on(operation: OperationFolder, settled: Settled, step: Step) -> bool:
+    """Whether a step that was put out again is to be run, and not held by the operation's stopping."""
+    is_stopping = settled.state is State.PAUSING and operation.plan().has_tap_before(step)
+    return settled.run.outcome is None and not is_stopping and settled.state is not State.CANCELLING
 
 
 def _end(
@@ -210,27 +256,3 @@ def take_pause_notice(operation: OperationFolder) -> bool:
             return False
         files.replace(operation.layout.run, replace(run, told=run.epoch).encode())
     return True
-
-
-def write_checkpoint(operation: OperationFolder, held: HeldClaim, checkpoint: Checkpoint) -> bool:
-    """Save a running step's place; needs no lock, for only the holder writes it.
-
-    Returns:
-        Whether it was written; not when the step was given to another.
-    """
-    if not held.is_ours():
-        return False
-    target = operation.layout.checkpoint(held.step)
-    files.make_dirs(target.parent, operation.layout.folder)
-    files.replace(target, checkpoint.encode())
-    return True
-
-
-def read_checkpoint(operation: OperationFolder, held: HeldClaim) -> Checkpoint | None:
-    """The place where an earlier run of the step stopped; None for none. Raises `RecordInvalid` where it is spoilt."""
-    try:
-        return Checkpoint.read(operation.layout.checkpoint(held.step), LARGE)
-    except FileNotFoundError:
-        return None
-    except RecordInvalid as error:
-        raise RecordInvalid(error.path, error.faults, hint="move the file away to start the step anew") from None

@@ -13,6 +13,7 @@ from tapfs.bus import files
 from tapfs.bus.decide import PutOut
 from tapfs.bus.doorbell import publish
 from tapfs.bus.fields import Json
+from tapfs.bus.fit import misfits
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.layout import CANCEL, PAUSE
 from tapfs.bus.reconcile import Settled, settle
@@ -21,7 +22,7 @@ from tapfs.bus.requests import markers
 from tapfs.bus.runs import read_run
 from tapfs.bus.states import FINAL, State, Want
 from tapfs.bus.wants import write_want
-from tapfs.errors import Refused, TapfsError
+from tapfs.errors import RecordInvalid, Refused, TapfsError
 
 #: Times a verb writes its want against edits that come in the same instants.
 _MOST_TRIES = 5
@@ -88,7 +89,7 @@ def resume(operation: OperationFolder, reason: str | None = None) -> Answer:
     A hold of the whole bus stays; the answer names it.
 
     Raises:
-        Refused: it is being cancelled; nothing was changed.
+        Refused: it is being cancelled, or its plan was changed and does not fit what is done; nothing was changed.
     """
     check_reason(reason)
     with operation.locked():
@@ -97,6 +98,8 @@ def resume(operation: OperationFolder, reason: str | None = None) -> Answer:
             return _plain_answer(operation, before, "it has already succeeded: there is nothing to resume")
         if before is State.CANCELLING:
             raise _refused(operation, before, "resume", "wait until it is cancelled, then resume it")
+        if before in (State.PAUSED, *FINAL):
+            _check_plan(operation)
         lifted = [marker for marker in (PAUSE, CANCEL) if _lift(operation, marker)]
         run = read_run(operation)
         if not lifted and run.want == Want.RUN and before not in FINAL:
@@ -111,6 +114,19 @@ def resume(operation: OperationFolder, reason: str | None = None) -> Answer:
     if held:
         return _answer(operation, settled, changed=True, message=f"its own holds are lifted; still held by {held}")
     return _answer(operation, settled, changed=True, message="it goes on")
+
+
+def _check_plan(operation: OperationFolder) -> None:
+    """Raise `Refused` for a plan that does not fit what is done; one that cannot be read is told of in `message`."""
+    try:
+        faults = misfits(operation.layout, operation.plan())
+    except (FileNotFoundError, RecordInvalid):
+        return
+    if faults:
+        raise Refused(
+            f"cannot resume operation '{operation.id}': its plan does not fit what is done: {'; '.join(faults)}",
+            hint=f"put '{operation.layout.plan}' back as it was; nothing was changed",
+        )
 
 
 def _revive(operation: OperationFolder, run: Run, reason: str | None) -> None:

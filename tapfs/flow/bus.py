@@ -29,7 +29,6 @@ from tapfs.bus.steps import take_pause_notice
 from tapfs.bus.verbs import check_reason
 from tapfs.errors import TapfsError
 from tapfs.flow.codec import from_json
-from tapfs.flow.message import publisher_for
 from tapfs.flow.parameters import (
     Parameter,
     check_arguments,
@@ -39,6 +38,7 @@ from tapfs.flow.parameters import (
     usage,
 )
 from tapfs.flow.plans import plan_for
+from tapfs.flow.publisher import CeleryPublisher
 from tapfs.flow.references import call
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,9 @@ class Bus:
         control: the control directory; None for `TAPFS_CONTROL`, else `control`.
         app: the Celery app; its tasks become steps when its `task_cls` is `TappableTask`.
         actor: who acts through this bus, for journals; None for the user and host.
-        recovery: when to publish again what was lost.
+        recovery: when to publish again what was lost, and when to give up; None for what the environment says.
+        max_running_s: seconds after which a running step is given to another worker at its next tap; None for what
+            the environment says, by default no limit.
 
     Raises:
         TapfsError: the app has a bus of another control directory already.
@@ -94,13 +96,15 @@ class Bus:
         app: Celery,
         actor: str | None = None,
         recovery: Recovery | None = None,
+        max_running_s: float | None = None,
     ) -> None:
         self.app = app
+        self.max_running_s = max_running_s or settings.number(settings.MAX_RUNNING_VARIABLE, float)
         self.control = Control(
             control if control is not None else settings.control_path(),
-            publisher=publisher_for(app),
+            publisher=CeleryPublisher(app),
             actor=actor or f"python:{settings.user_name()}@{socket.gethostname()}",
-            recovery=recovery,
+            recovery=recovery or Recovery.of_environment(),
         )
         self.definitions: dict[str, Definition] = {}
         known = _buses.get(app)

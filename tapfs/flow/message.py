@@ -14,32 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from celery import Celery
-
 from tapfs.bus.fields import Faulty, Field, check_object, shown
 from tapfs.bus.layout import ID
-from tapfs.bus.publication import Publication, Publisher
-from tapfs.errors import PublishFailed, TapfsError
+from tapfs.bus.publication import Publication
+from tapfs.errors import TapfsError
 
 HEADER = "tapfs"
-
-#: What Celery's worker takes for a header of its own that is absent.
-_ABSENT: dict[str, Any] = {
-    "shadow": None,
-    "eta": None,
-    "expires": None,
-    "group": None,
-    "group_index": None,
-    "retries": 0,
-    "timelimit": [None, None],
-    "parent_id": None,
-    "argsrepr": "()",
-    "kwargsrepr": "{}",
-    "ignore_result": None,
-    "replaced_task_nesting": 0,
-    "stamped_headers": None,
-    "stamps": {},
-}
 
 _HEADER_FIELDS = {
     "operation": Field((str,), required=True),
@@ -101,54 +81,3 @@ def task_id_of(publication: Publication) -> str:
     """
     place = publication.step.path.replace("/", ".")
     return f"{publication.operation_id}.{place}.{publication.epoch}.{publication.attempt}.{publication.number}"
-
-
-class _Brief:
-    """A producer that leaves out of a message what says nothing: some 400 bytes of the kilobyte that it may have.
-
-    Celery's signals still see everything.
-    """
-
-    def __init__(self, producer: Any) -> None:
-        self._producer = producer
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._producer, name)
-
-    def publish(self, body: Any, *, headers: dict[str, Any], **options: Any) -> Any:
-        """Publish with fewer headers; the correlation id is the task's id again, and who sent it is in the journal."""
-        options.pop("correlation_id", None)
-        brief = {
-            name: value
-            for name, value in headers.items()
-            if name != "origin" and (name not in _ABSENT or value != _ABSENT[name])
-        }
-        return self._producer.publish(body, headers=brief, **options)
-
-
-def publisher_for(app: Celery) -> Publisher:
-    """Return what publishes steps through a Celery app; whatever keeps it from doing so is a `PublishFailed`."""
-
-    def publish(publication: Publication) -> None:
-        options = dict(publication.step.options)
-        for timed in ("countdown", "eta"):
-            options.pop(timed, None)
-        headers = {**(options.pop("headers", None) or {}), HEADER: header_for(publication)}
-        try:
-            with app.producer_or_acquire() as producer:
-                app.send_task(
-                    publication.step.task,
-                    producer=_Brief(producer),
-                    task_id=task_id_of(publication),
-                    root_id=publication.operation_id,
-                    headers=headers,
-                    retries=publication.retries,
-                    eta=publication.not_before,
-                    serializer="json",  # never pickle, whatever the app's `task_serializer` is
-                    **options,
-                )
-        except Exception as error:  # of the broker, its client, or Celery's routing: the step stays out, and it is said
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise PublishFailed(f"the broker did not take it: {reason}") from error
-
-    return publish

@@ -22,8 +22,8 @@ from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.records import Checkpoint
 from tapfs.bus.requests import in_force
+from tapfs.bus.saved import note_begun, read_begun, read_checkpoint, write_checkpoint
 from tapfs.bus.states import Want
-from tapfs.bus.steps import read_checkpoint, write_checkpoint
 from tapfs.errors import RecordInvalid, TapfsError
 from tapfs.flow.fold import SHARE, Fold
 
@@ -35,6 +35,7 @@ CHECK_INTERVAL_S = 0.05
 CHECKPOINT_INTERVAL_S = 1.0
 #: Seconds between two questions to the clause, inside a step.
 CLAUSE_INTERVAL_S = 1.0
+_LOST = "the step was given to another"
 
 
 class Stop(BaseException):
@@ -74,31 +75,41 @@ class Place:
         operation: its operation.
         held: its claim.
         ask_clause: asked at taps, at most every second; a text says why to pause, None to go on.
+        why_leave: asked at taps; a text says why the step is to go on in another worker, None to stay.
 
     Attributes:
         pause_because: why the clause asks to pause, once it does.
+        leave_because: why the step is to go on in another worker, once it is.
         retry: when, and for which count, `self.retry` asked for another try; None for no retry.
     """
 
     def __init__(
-        self, operation: OperationFolder, held: HeldClaim, ask_clause: Callable[[], str | None] | None = None
+        self,
+        operation: OperationFolder,
+        held: HeldClaim,
+        ask_clause: Callable[[], str | None] | None = None,
+        why_leave: Callable[[float], str | None] | None = None,
     ) -> None:
         self._operation = operation
         self._held = held
         self._ask_clause = ask_clause
+        self._why_leave = why_leave
         self._folds: list[Fold] = []
         self._reported: Progress | None = None
-        self._written: Checkpoint | None = None
         # Without a tap before this step the workflow cannot be held with it undone: a stop would only restart it.
         self._can_pause = operation.plan().has_tap_before(held.step)
         now = time.monotonic()
         self._next_check = now
         self._next_clause = now + CLAUSE_INTERVAL_S
         self._next_write = now + CHECKPOINT_INTERVAL_S
+        self._begun: set[str] | None = None
+        self._entered = now
         self.pause_because: str | None = None
+        self.leave_because: str | None = None
         self.retry: tuple[str | None, int] | None = None
         earlier = read_checkpoint(operation, held)
         self._earlier: list[Json] = earlier.folds if earlier else []
+        self._written = None if earlier is None else self._of_this_attempt(earlier)
         self._began = now - (earlier.running_s if earlier else 0.0)
 
     @contextmanager
@@ -177,6 +188,25 @@ class Place:
         if now >= self._next_check:
             self._look(now, None)
 
+    def once(self, key: str) -> bool:
+        """Note that a side effect begins; says whether it was not begun before, by any run of the step.
+
+        Raises:
+            Stop: the step was given to another, who may begin it.
+        """
+        if self._begun is None:
+            self._begun = read_begun(self._operation, self._held)
+        if key in self._begun:
+            return False
+        if not note_begun(self._operation, self._held, key):
+            raise Stop(_LOST)
+        self._begun.add(key)
+        return True
+
+    def key_for(self, name: str) -> str:
+        """A text for that name that is the same in every run of this step, and in no other step or operation."""
+        return f"{self.operation_id}/{self._held.step.path}/{name}"
+
     def _look(self, now: float, at_turn_of: Fold | None) -> None:
         """Look at the files; stop if somebody asks for it; write the checkpoint if it is time to."""
         try:
@@ -187,19 +217,19 @@ class Place:
             return
         is_asked = request.want is Want.CANCEL or (request.want is Want.PAUSE and self._can_pause)
         is_lost = not self._held.is_ours()
-        must_stop = is_asked or is_lost or self._clause_says_so(now)
+        must_stop = is_asked or is_lost or self._clause_says_so(now) or self._leaves(now)
         if must_stop or now >= self._next_write:
             start = time.monotonic()
             if must_stop and at_turn_of is not None:
                 at_turn_of.snapshot()
-            self.save()
+            self.try_to_save()
             if not must_stop:
                 self._reconcile()
             end = time.monotonic()
             self._next_write = end + max(CHECKPOINT_INTERVAL_S, (end - start) / SHARE)
         if must_stop:
             asked = request.reason or f"{request.source} asks to {request.want}"
-            raise Stop(self.pause_because or (asked if is_asked else "the step was given to another"))
+            raise Stop(self.pause_because or self.leave_because or (asked if is_asked else _LOST))
         self._next_check = time.monotonic() + CHECK_INTERVAL_S
 
     def _reconcile(self) -> None:
@@ -216,22 +246,35 @@ class Place:
         self._next_clause = time.monotonic() + CLAUSE_INTERVAL_S
         return self.pause_because is not None
 
+    def _leaves(self, now: float) -> bool:
+        if self._why_leave is not None:
+            self.leave_because = self._why_leave(now - self._entered)
+        return self.leave_because is not None
+
+    def try_to_save(self) -> None:
+        """Save, if that can be done: the step goes on, or ends, all the same, and may have to do more again."""
+        try:
+            self.save()
+        except (OSError, TapfsError) as error:
+            logger.warning("the checkpoint of operation %s cannot be written: %s", self.operation_id, error)
+
     def save(self) -> None:
         """Write the newest whole turn to disk, if it is newer than what is there."""
         progress = self._reported or Progress()
         if self._reported is None and self._folds:
             newest = self._folds[-1]
             progress = Progress(newest.saved["done"], newest.total, newest.unit)
-        checkpoint = Checkpoint(
-            # Those that this run has not come to yet stay as they are.
-            folds=[fold.saved for fold in self._folds] + self._earlier[len(self._folds) :],
-            **asdict(progress),
-            epoch=self._held.claim.epoch,
-            attempt=self._held.claim.attempt,
-        )
+        # The folds that this run has not come to yet stay as they are.
+        folds = [fold.saved for fold in self._folds] + self._earlier[len(self._folds) :]
+        checkpoint = self._of_this_attempt(Checkpoint(folds=folds, **asdict(progress)))
         if checkpoint == self._written or (not self._folds and progress.done is None):
             return
-        self._written = checkpoint
         running_s = round(time.monotonic() - self._began, 3)
         stamped = replace(checkpoint, running_s=running_s, written_at=timestamp(self._operation.now()))
         write_checkpoint(self._operation, self._held, stamped)
+        self._written = checkpoint
+
+    def _of_this_attempt(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The same place, as this attempt would write it; so that one which brings no news is not written."""
+        claim = self._held.claim
+        return replace(checkpoint, epoch=claim.epoch, attempt=claim.attempt, running_s=0.0, written_at=None)

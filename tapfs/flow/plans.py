@@ -46,12 +46,15 @@ def plan_for(
     clause: Signature | Callable[..., Any] | None = None,
     callback: Signature | Callable[..., Any] | None = None,
     nth: int = 1,
+    max_running_s: float | None = None,
 ) -> Plan:
     """Turn a signature or chain into a plan.
 
     Raises:
-        NotTappable: it holds what cannot be kept, or `nth` is no positive whole number.
+        NotTappable: it holds what cannot be kept, `nth` is no positive whole number, or `max_running_s` no time.
     """
+    if max_running_s is not None and not 0 < max_running_s < float("inf"):
+        raise NotTappable(f"max_running_s is {max_running_s!r}: it must be a number of seconds above 0, or None")
     if not isinstance(nth, int) or isinstance(nth, bool) or nth < 1:
         raise NotTappable(f"nth is {nth!r}: it must be a whole number from 1")
     signatures = list(_flat(workflow))
@@ -64,6 +67,7 @@ def plan_for(
         nth,
         reference_to(clause, "clause") if clause is not None else None,
         reference_to(callback, "callback") if callback is not None else None,
+        max_running_s,
     )
 
 

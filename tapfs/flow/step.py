@@ -2,8 +2,9 @@
 
 The directory is asked whether the message still holds (`claim_step`), the arguments come from it, and the result goes
 into it before anything is published. A task that returns is committed, one that raises fails the operation, `Stop`
-gives the step back, `self.retry` puts it out again for later. Whatever is no Exception (SystemExit, a lost process)
-leaves the claim to die with the process, and the step is recovered.
+gives the step back or to another worker, and so does `Reject(requeue=True)`; `self.retry` puts it out again for later.
+Where the files cannot be read or written for now, the step is put out again for later, too. Whatever is no Exception
+(SystemExit, a lost process) leaves the claim to die with the process, and the step is recovered.
 """
 
 from __future__ import annotations
@@ -13,19 +14,31 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Ignore, Reject, Retry
 
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.fields import Json
+from tapfs.bus.losses import pass_on
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Plan, Step
 from tapfs.bus.records import Failure
-from tapfs.bus.steps import Dropped, claim_step, commit_step, fail_step, release_step, retry_step
-from tapfs.errors import OperationUnknown, TapfsError
+from tapfs.bus.steps import (
+    Dropped,
+    claim_step,
+    commit_step,
+    fail_step,
+    interrupt_step,
+    release_step,
+    retry_step,
+    return_step,
+)
+from tapfs.errors import OperationUnknown, RecordInvalid, text_of
+from tapfs.flow import employment
 from tapfs.flow.codec import from_json, to_json
 from tapfs.flow.message import StepHeader
 from tapfs.flow.place import Place, Stop
+from tapfs.flow.pulse import signs_of_life
 from tapfs.flow.references import call
 
 if TYPE_CHECKING:
@@ -49,10 +62,13 @@ def run_step(task: Any, header: StepHeader, bus: Bus) -> Any:
         Ignore: the message had no effect, or the step stopped at a tap; Celery is to do nothing.
         Exception: what the task raised, for Celery's own books.
     """
-    worker = task.request.hostname or "worker"
+    worker = employment.worker_name() or task.request.hostname or "worker"
     operation = bus.control.operation(header.operation)
     operation.actor = f"worker:{worker}"
     try:
+        if employment.why_leave() is not None:
+            pass_on(operation, header.step, header.epoch, header.attempt)
+            raise Ignore
         held = claim_step(operation, header.step, header.epoch, header.attempt, worker)
     except OperationUnknown:
         logger.warning("dropped a message of operation %s, which is not in %s", header.operation, bus.control.path)
@@ -62,7 +78,8 @@ def run_step(task: Any, header: StepHeader, bus: Bus) -> Any:
         bus.tell_if_paused(operation)
         raise Ignore
     try:
-        return _Run(task, bus, operation, held).execute()
+        with signs_of_life(held):
+            return _Run(task, bus, operation, held).execute()
     finally:
         # Only an end that could not be written, or SystemExit, finds it held: the step is recovered then, not stuck.
         held.release()
@@ -82,30 +99,51 @@ class _Run:
 
     def execute(self) -> Any:
         """Run the task and put its end on disk."""
-        place: Place | None = None
         try:
             args, kwargs = self._arguments()
-            place = Place(self._operation, self._held, self._clause())
+            place = Place(self._operation, self._held, self._clause(), self._why_leave)
+        except (RecordInvalid, FileNotFoundError) as error:  # spoilt, and stays so until a person sees to it
+            self._failed(None, error)
+            raise
+        except OSError as error:
+            self._returned("begun", error)
+            raise Ignore from None
+        result, stored = self._run(place, args, kwargs)
+        try:
+            self._commit(stored)
+        except OSError as error:
+            self._returned("committed", error)
+            raise Ignore from None
+        return result
+
+    def _run(self, place: Place, args: list[Any], kwargs: dict[str, Any]) -> tuple[Any, Json]:
+        """Run the task itself; returns what it returned, and that as it is stored."""
+        try:
             with place.entered():
                 self._task.request.update(args=args, kwargs=kwargs, tapfs_place=place)
                 result = self._task.run(*args, **kwargs)
             if place.retry is not None:  # self.retry(throw=False)
                 raise Retry
-            stored = to_json(result, f"the result of step {self._held.step.label}")
+            return result, to_json(result, f"the result of step {self._held.step.label}")
         except Stop as stop:
             self._stopped(place, str(stop))
             raise Ignore from None
         except Retry:
             self._retry(place)
             raise
+        except Reject as rejection:
+            if not rejection.requeue:
+                self._failed(place, rejection)
+                raise
+            place.leave_because = f"its task rejected it: {rejection.reason}"
+            self._stopped(place, place.leave_because)
+            raise Ignore from None  # the message is done with: the step has a new one
         except Exception as error:
             self._failed(place, error)
             raise
         except BaseException:
-            self._save(place)
+            place.try_to_save()
             raise
-        self._commit(stored)
-        return result
 
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """What the task is called with: the result before it, unless it is immutable, and its own arguments."""
@@ -138,20 +176,36 @@ class _Run:
         because = self._ask_clause(result) if is_at_tap and self._plan.clause is not None else None
         self._log(commit_step(self._operation, self._held, result, self._started_at, pause_because=because))
 
-    def _stopped(self, place: Place | None, reason: str) -> None:
-        because = place.pause_because if place is not None else None
-        self._log(release_step(self._operation, self._held, pause_because=because))
+    def _why_leave(self, running_s: float) -> str | None:
+        limits = [one for one in (self._plan.max_running_s, self._bus.max_running_s) if one is not None]
+        if limits and running_s >= min(limits):
+            return f"it ran for its maximum of {min(limits):g} s"
+        return employment.why_leave()
+
+    def _stopped(self, place: Place, reason: str) -> None:
+        if place.leave_because is not None:
+            self._log(interrupt_step(self._operation, self._held, place.leave_because))
+        else:
+            self._log(release_step(self._operation, self._held, pause_because=place.pause_because))
         logger.info("operation %s stopped at a tap in step %s: %s", self._operation.id, self._held.step.label, reason)
 
-    def _retry(self, place: Place | None) -> None:
-        self._save(place)
-        not_before, retries = (
-            place.retry if place is not None and place.retry is not None else (None, self._held.claim.retries)
-        )
+    def _returned(self, what: str, error: OSError) -> None:
+        """Put the step out again for later, for no fault of its own."""
+        text = f"it could not be {what} in {self._operation.actor}: {text_of(error)}"
+        logger.error("operation %s, step %s: %s", self._operation.id, self._held.step.label, text)
+        try:
+            self._log(return_step(self._operation, self._held, text))
+        except OSError:  # nothing can be written: it is found as a step whose worker went away
+            logger.exception("operation %s: its step could not be put out again", self._operation.id)
+
+    def _retry(self, place: Place) -> None:
+        place.try_to_save()
+        not_before, retries = place.retry or (None, self._held.claim.retries)
         self._log(retry_step(self._operation, self._held, not_before, retries))
 
     def _failed(self, place: Place | None, error: BaseException) -> None:
-        self._save(place)
+        if place is not None:
+            place.try_to_save()
         failure = Failure(
             type=type(error).__name__,
             message=str(error),
@@ -163,14 +217,6 @@ class _Run:
             failed_at=timestamp(self._operation.now()),
         )
         self._log(fail_step(self._operation, self._held, failure))
-
-    def _save(self, place: Place | None) -> None:
-        """Save the newest whole turn; the step's own end matters more than a checkpoint that cannot be written."""
-        try:
-            if place is not None:
-                place.save()
-        except (OSError, TapfsError):
-            logger.exception("the checkpoint of operation %s could not be written", self._operation.id)
 
     def _log(self, outcome: object) -> None:
         if isinstance(outcome, Dropped):

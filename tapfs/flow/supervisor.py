@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,12 @@ from tapfs.bus import files
 from tapfs.bus.control import Control
 from tapfs.bus.layout import CANCEL, ID, PAUSE
 from tapfs.bus.locks import SingleHolder
-from tapfs.bus.states import FINAL, State
+from tapfs.bus.losses import give_away
+from tapfs.bus.operation import Operation
+from tapfs.bus.states import ACTIVE, FINAL, State
+from tapfs.bus.workers import clear_dead
 from tapfs.errors import OperationUnknown, TapfsError
+from tapfs.flow.silence import Silence
 from tapfs.flow.watch import Watch
 
 if TYPE_CHECKING:
@@ -66,6 +71,8 @@ class Supervisor:
         self._due: dict[str, float] = {}
         self._troubles: dict[str, str] = {}
         self._at_rest: dict[str, tuple[files.Identity | None, ...]] = {}
+        self._silence = Silence(bus.control.recovery.silent_after_s, 2 * scan_interval_s)
+        self._returns_seen = self._returns_of_broker()
 
     def run(self) -> None:
         """Supervise until `stop` is called; blocks."""
@@ -130,14 +137,22 @@ class Supervisor:
         except OSError as error:
             logger.warning("cannot scan %s: %s", self._control.path, error)
             return False
+        returns = self._returns_of_broker()
+        has_returned, self._returns_seen = returns != self._returns_seen, returns
+        if has_returned:
+            logger.info("the broker is back: what is out is published again")
         for operation_id in ids:
             if self._stopping.is_set():
                 return True
             if not self._is_at_rest(operation_id):
-                self._look_at(operation_id)
+                self._look_at(operation_id, at_once=has_returned)
         if self._watch is not None:
             self._watch.keep_up()
         return True
+
+    def _returns_of_broker(self) -> int:
+        """How often the broker came back after it was away; what it held before may be gone."""
+        return getattr(self._control.publisher, "returns", 0)
 
     def _is_at_rest(self, operation_id: str) -> bool:
         """Whether an operation was paused when last looked at, and nothing that could ask for more has changed since.
@@ -169,6 +184,7 @@ class Supervisor:
         except OSError as error:
             logger.warning("cannot compare the index with the operations in %s: %s", self._control.path, error)
             return
+        clear_dead(self._control.layout)
         for operation_id in ids:
             if operation_id in indexed or self._stopping.is_set():
                 continue
@@ -183,12 +199,18 @@ class Supervisor:
             del self._due[operation_id]
             self._look_at(operation_id)
 
-    def _look_at(self, operation_id: str) -> None:
-        """Reconcile one operation; an error is logged and leaves the others alone."""
+    def _look_at(self, operation_id: str, *, at_once: bool = False) -> None:
+        """Reconcile one operation; an error is logged and leaves the others alone.
+
+        With `at_once`, what is out and unclaimed is published again without waiting for its delay.
+        """
         operation = self._control.operation(operation_id)
+        recovery = self._control.recovery
+        operation.recovery = replace(recovery, first_delay_s=0.0) if at_once else recovery
         try:
             before = self._signs_of(operation_id)
             settled = self._bus.reconcile(operation)
+            self._take_from_silent(operation, settled.state)
             if settled.look_again:
                 self._due[operation_id] = time.monotonic() + LOOK_AGAIN_S
             elif settled.state is State.PAUSED and before == self._signs_of(operation_id):
@@ -205,6 +227,17 @@ class Supervisor:
             logger.exception("cannot reconcile operation %s", operation_id)
         else:
             self._troubles.pop(operation_id, None)
+
+    def _take_from_silent(self, operation: Operation, state: State) -> None:
+        """Give the steps of frozen holders, and of those out of reach, to others."""
+        if state not in ACTIVE:
+            self._silence.forget(operation.id)
+            return
+        for out in self._silence.look(operation.layout, time.monotonic()):
+            if out.claim is not None:
+                because = f"no sign of life for {self._control.recovery.silent_after_s:g} s"
+                logger.warning("operation %s: step %s is taken from its worker: %s", operation.id, out.path, because)
+                give_away(operation, out.path, out.claim.epoch, out.claim.attempt, because)
 
     def _forget(self, operation_id: str) -> None:
         """Take an operation out of the index that is not there; one that is only just being made is left."""

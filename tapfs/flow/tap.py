@@ -65,6 +65,39 @@ def progress(done: float, total: float | None = None, *, unit: str | None = None
         place.check()
 
 
+def once(key: str) -> bool:
+    """Say, once in all the runs of this step, that a side effect may be done.
+
+        if tap.once(f"mail-{row['id']}"):
+            send(row)
+
+    The answer is noted durably before it is given, so a step that runs again after a crash gets False for it: the side
+    effect happens at most once. A crash between the answer and the side effect leaves it undone; where that is worse
+    than doing it twice, give the other side an `idempotency_key` instead. Costs a synced write.
+
+    Args:
+        key: names the side effect within the step.
+
+    Returns:
+        Whether it may be done now; always True outside an operation.
+
+    Raises:
+        Stop: the operation was given to another worker.
+    """
+    place = current_place()
+    return True if place is None else place.once(key)
+
+
+def idempotency_key(name: str) -> str:
+    """Return a text for a side effect that is the same in every run of this step, and in no other step or operation.
+
+    Give it to those who take such keys (payment services, mail gateways, a column with a unique index): what they get
+    twice, after a crash, they do once. Outside an operation it is the name itself.
+    """
+    place = current_place()
+    return name if place is None else place.key_for(name)
+
+
 def fold(source: Source[Chunk], initial: Value) -> Iterator[tuple[Value, Chunk]]:
     """Go through a source chunk by chunk, with a value that is worked on; there is a tap behind each chunk.
 
@@ -121,4 +154,4 @@ def _at_least_once(source: Source[Chunk], cursor: object, done: float) -> Iterat
         yield empty, cursor, source.total() or done  # type: ignore[misc]
 
 
-__all__ = ["Stop", "check", "fold", "operation_id", "progress"]
+__all__ = ["Stop", "check", "fold", "idempotency_key", "once", "operation_id", "progress"]

@@ -67,6 +67,7 @@ def tappable(
     bus: Bus | None = None,
     *,
     name: str | None = None,
+    max_running_s: float | None = None,
 ) -> Tappable:
     """Make a workflow tappable; nothing is started yet.
 
@@ -79,11 +80,13 @@ def tappable(
         nth: a tap before the first and after every nth step only.
         bus: whose control directory holds it; None for the bus of the workflow's app.
         name: the operation's name; None for the first task's.
+        max_running_s: seconds after which a running step is given to another worker at its next tap, so that it does
+            not keep the others waiting; None for the bus's own limit. The smaller one holds.
 
     Raises:
         NotTappable: the workflow holds what cannot be kept; the message says what.
     """
-    plan = plan_for(workflow, clause=clause, callback=callback, nth=nth)
+    plan = plan_for(workflow, clause=clause, callback=callback, nth=nth, max_running_s=max_running_s)
     if bus is None:
         app = getattr(workflow, "app", None) or current_app._get_current_object()
         bus = bus_of(app)

@@ -29,6 +29,7 @@ class TappableTask(Task):
     abstract = True
     #: Tells tapfs that the tasks of an app can be steps.
     is_tappable = True
+    Request = "tapfs.flow.request:StepRequest"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the step that the message speaks of; without one, just run."""

@@ -61,6 +61,7 @@ class Watch(FileSystemEventHandler):
         self._operations = control / "operations"
         self._depth = len(self._operations.parts)
         self._names: set[str] = set()
+        self._is_woken = False
         self._bell = threading.Condition()
         self._observer: BaseObserver | None = None
 
@@ -93,14 +94,15 @@ class Watch(FileSystemEventHandler):
     def wait(self, timeout_s: float) -> set[str]:
         """Wait for events; returns the names of what they concern, none when time is up or after `wake`."""
         with self._bell:
-            if not self._names:
+            if not self._names and not self._is_woken:
                 self._bell.wait(timeout_s)
-            names, self._names = self._names, set()
+            names, self._names, self._is_woken = self._names, set(), False
         return names
 
     def wake(self) -> None:
-        """Make `wait` return."""
+        """Make `wait` return, also one that has not begun."""
         with self._bell:
+            self._is_woken = True
             self._bell.notify_all()
 
     def on_any_event(self, event: FileSystemEvent) -> None:

@@ -15,7 +15,8 @@ from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Plan, Sequence, Step
 from tapfs.bus.publication import Publication
 from tapfs.bus.records import Checkpoint, Failure
-from tapfs.bus.steps import claim_step, fail_step, write_checkpoint
+from tapfs.bus.saved import write_checkpoint
+from tapfs.bus.steps import claim_step, fail_step
 from tapfs.errors import OperationUnknown
 
 PLAN = Plan(Sequence((Step("0001", "read", "t.read"), Step("0002", "count", "t.count"))))

@@ -20,8 +20,9 @@ from tapfs.bus.clock import timestamp
 from tapfs.bus.operation import Operation
 from tapfs.bus.records import Checkpoint, Failure, Run
 from tapfs.bus.runs import read_run
+from tapfs.bus.saved import write_checkpoint
 from tapfs.bus.states import FINAL, TABLE, State, Want
-from tapfs.bus.steps import claim_step, commit_step, fail_step, release_step, write_checkpoint
+from tapfs.bus.steps import claim_step, commit_step, fail_step, release_step
 from tapfs.bus.view import VIEW_INTERVAL_S, strays
 from tapfs.errors import OperationUnknown, Refused
 
@@ -238,7 +239,7 @@ def test_a_step_that_takes_down_every_worker_fails_with_that_reason(bench: Bench
     failure = operation.failure()
     assert failure is not None
     assert (failure.type, failure.step, failure.attempt) == ("WorkerLost", "0001-one", 3)
-    assert "took down its worker 3 times; the last was worker@test" in failure.message
+    assert "took down its worker 3 times without getting further; the last was worker@test" in failure.message
     assert operation.reconcile().run.interruptions == 3
     assert claims.all_out(operation.layout) == []
 

@@ -16,17 +16,16 @@ from tapfs.bus.fields import Json
 from tapfs.bus.operation import Operation
 from tapfs.bus.reconcile import Settled
 from tapfs.bus.records import Checkpoint, Failure
+from tapfs.bus.saved import read_checkpoint, write_checkpoint
 from tapfs.bus.states import State, Want
 from tapfs.bus.steps import (
     Dropped,
     claim_step,
     commit_step,
     fail_step,
-    read_checkpoint,
     release_step,
     retry_step,
     take_pause_notice,
-    write_checkpoint,
 )
 from tapfs.errors import RecordInvalid
 

@@ -16,9 +16,10 @@ from tapfs.bus.decide import Recovery
 from tapfs.bus.document import MASK, document_of
 from tapfs.errors import OperationUnknown
 from tapfs.flow.bus import OperationNotDefined, as_plan, bus_of
-from tapfs.flow.message import HEADER, publisher_for
+from tapfs.flow.message import HEADER
 from tapfs.flow.parameters import ArgumentsRefused, DeclarationRefused
 from tapfs.flow.plans import NotTappable
+from tapfs.flow.publisher import CeleryPublisher
 
 
 @pytest.fixture
@@ -347,6 +348,6 @@ def test_the_bus_publishes_through_its_app(app: Celery, tmp_path: Path, monkeypa
     sent = []
     monkeypatch.setattr(app, "send_task", lambda name, **options: sent.append((name, options["headers"][HEADER])))
     bus = Bus(tmp_path / "control", app=app)
-    assert publisher_for(app)
+    assert CeleryPublisher(app)
     operation = tappable(app.signature("elsewhere.run"), bus=bus).delay()
     assert sent == [("elsewhere.run", {"operation": operation.id, "step": "0001", "epoch": 1, "attempt": 1})]

@@ -17,7 +17,8 @@ from tapfs import Bus, State, tappable
 from tapfs.bus.plan import Step
 from tapfs.bus.publication import Publication
 from tapfs.errors import PublishFailed
-from tapfs.flow.message import HEADER, HeaderInvalid, StepHeader, header_for, header_of, publisher_for, task_id_of
+from tapfs.flow.message import HEADER, HeaderInvalid, StepHeader, header_for, header_of, task_id_of
+from tapfs.flow.publisher import CeleryPublisher
 
 LONG_NAME = "warehouse.replenishment.tasks.recalculate_every_price_of_a_region_and_tell_the_shops"
 QUEUE = "celery"
@@ -107,7 +108,7 @@ def test_a_message_of_a_thousand_step_chain_is_under_one_kilobyte(
     on_redis: Celery, noted: Any, bus: Bus, client: redis.Redis
 ) -> None:
     """X08: whatever the length of the workflow, of its arguments and of its results."""
-    bus.control.publisher = publisher_for(on_redis)
+    bus.control.publisher = CeleryPublisher(on_redis)
     tappable(chain(*(noted.s("x" * 1000, key="y" * 1000) for _ in range(1000))), bus=bus).delay("z" * 100_000)
     assert client.llen(QUEUE) == 1
     [text] = client.lrange(QUEUE, 0, -1)
@@ -121,7 +122,7 @@ def test_one_message_at_a_time_is_in_the_queue_of_a_thousand_step_chain(
     on_redis: Celery, noted: Any, bus: Bus, client: redis.Redis
 ) -> None:
     """Law 2, X08: never more than one, never more than a kilobyte, over the whole run."""
-    bus.control.publisher = publisher_for(on_redis)
+    bus.control.publisher = CeleryPublisher(on_redis)
     post = Post(on_redis)
     operation = tappable(chain(*(noted.s() for _ in range(1000))), bus=bus).delay()
     sizes = []
@@ -138,7 +139,7 @@ def test_one_message_at_a_time_is_in_the_queue_of_a_thousand_step_chain(
 
 
 def test_the_message_is_celerys_own_without_arguments(on_redis: Celery, noted: Any, client: redis.Redis) -> None:
-    publisher_for(on_redis)(publication(step=Step("0003", "save", LONG_NAME, [1], {"a": 2})))
+    CeleryPublisher(on_redis)(publication(step=Step("0003", "save", LONG_NAME, [1], {"a": 2})))
     [message] = queued(client)
     headers = message["headers"]
     assert headers[HEADER] == header_for(publication())
@@ -164,7 +165,7 @@ def test_options_of_the_signature_are_used_at_publishing(on_redis: Celery, noted
         "ignore_result": True,
     }
     due = "2126-01-01T00:00:00.000Z"
-    publisher_for(on_redis)(publication(step=Step("0003", "save", LONG_NAME, options=options), not_before=due))
+    CeleryPublisher(on_redis)(publication(step=Step("0003", "save", LONG_NAME, options=options), not_before=due))
     [name] = [name.decode() for name in client.scan_iter() if name.startswith(b"slow")]
     assert name.startswith("slow")
     [message] = queued(client, name)
@@ -182,7 +183,7 @@ def test_options_of_the_signature_are_used_at_publishing(on_redis: Celery, noted
 
 def test_what_is_said_is_not_left_out_though_it_be_little(on_redis: Celery, noted: Any, client: redis.Redis) -> None:
     options = {"headers": {"empty": None, "zero": 0}, "ignore_result": False}
-    publisher_for(on_redis)(publication(step=Step("0003", "save", LONG_NAME, options=options), retries=0))
+    CeleryPublisher(on_redis)(publication(step=Step("0003", "save", LONG_NAME, options=options), retries=0))
     headers = queued(client)[0]["headers"]
     assert {name: headers[name] for name in ("empty", "zero", "ignore_result")} == {
         "empty": None,
@@ -200,7 +201,7 @@ def test_handlers_of_celerys_signals_see_the_message_whole(on_redis: Celery, not
     for told in (before_task_publish, after_task_publish):
         told.connect(note)
     try:
-        publisher_for(on_redis)(publication(step=Step("0003", "save", LONG_NAME)))
+        CeleryPublisher(on_redis)(publication(step=Step("0003", "save", LONG_NAME)))
     finally:
         for told in (before_task_publish, after_task_publish):
             told.disconnect(note)
@@ -210,7 +211,7 @@ def test_handlers_of_celerys_signals_see_the_message_whole(on_redis: Celery, not
 
 def test_a_header_of_the_users_cannot_take_the_place_of_ours(on_redis: Celery, noted: Any, client: redis.Redis) -> None:
     step = Step("0003", "save", LONG_NAME, options={"headers": {HEADER: "mine"}})
-    publisher_for(on_redis)(publication(step=step))
+    CeleryPublisher(on_redis)(publication(step=step))
     assert queued(client)[0]["headers"][HEADER]["step"] == "0003"
 
 
@@ -222,7 +223,7 @@ def test_the_queue_of_the_task_and_the_routes_of_the_app_are_used(on_redis: Cele
 
     on_redis.conf.task_routes = {"routed.*": {"queue": "routed"}}
     on_redis.finalize()
-    publish = publisher_for(on_redis)
+    publish = CeleryPublisher(on_redis)
     publish(publication(step=Step("0001", "queue", "own.queue")))
     publish(publication(step=Step("0001", "task", "routed.task")))
     found = {name.decode().split("\x06")[0] for name in client.scan_iter() if client.type(name) == b"list"}
@@ -231,13 +232,13 @@ def test_the_queue_of_the_task_and_the_routes_of_the_app_are_used(on_redis: Cele
 
 def test_json_is_published_also_where_the_app_says_pickle(on_redis: Celery, noted: Any, client: redis.Redis) -> None:
     on_redis.conf.task_serializer = "pickle"
-    publisher_for(on_redis)(publication())
+    CeleryPublisher(on_redis)(publication())
     assert queued(client)[0]["content-type"] == "application/json"
 
 
 def test_two_apps_publish_to_the_broker_of_their_own(on_redis: Celery, client: redis.Redis, redis_url: str) -> None:
     other = Celery("other", broker="memory://", set_as_current=False)
-    publisher_for(other)(publication())
+    CeleryPublisher(other)(publication())
     assert client.dbsize() == 0
 
 
@@ -260,7 +261,7 @@ def refuse_everything(app: Celery) -> None:
 def test_a_broker_that_cannot_be_reached_is_a_publish_failed_in_words(app: Celery) -> None:
     refuse_everything(app)
     with pytest.raises(PublishFailed, match=r"^the broker did not take it: .*refused"):
-        publisher_for(app)(publication())
+        CeleryPublisher(app)(publication())
 
 
 def test_a_broker_that_is_full_is_a_publish_failed_too(app: Celery, own_redis: RedisServer) -> None:
@@ -268,7 +269,7 @@ def test_a_broker_that_is_full_is_a_publish_failed_too(app: Celery, own_redis: R
     with own_redis.client() as client:
         client.config_set("maxmemory", "1")
     with pytest.raises(PublishFailed, match="used memory > 'maxmemory'"):
-        publisher_for(app)(publication())
+        CeleryPublisher(app)(publication())
 
 
 @pytest.mark.parametrize(
@@ -286,7 +287,7 @@ def test_whatever_keeps_celery_from_publishing_is_a_publish_failed(
 ) -> None:
     app.conf.update(settings)
     with pytest.raises(PublishFailed) as caught:
-        publisher_for(app)(publication(step=Step("0003", "save", "shop.save", options=step_options)))
+        CeleryPublisher(app)(publication(step=Step("0003", "save", "shop.save", options=step_options)))
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -299,7 +300,7 @@ def test_an_operation_whose_step_cannot_be_published_says_why_in_its_message(app
         pass
 
     app.conf.task_create_missing_queues = False
-    bus.control.publisher = publisher_for(app)
+    bus.control.publisher = CeleryPublisher(app)
     operation = tappable(lost.s().set(queue="nowhere"), bus=bus).delay()
     assert operation.state is State.QUEUED
     assert "cannot publish step 0001: the broker did not take it:" in (operation.view().message or "")

@@ -101,7 +101,34 @@ def test_a_failed_operation_is_resumed_from_the_failed_step(
     assert Failure.read(operation.path / "attic" / "epoch-1" / "error.json").message == "broken"
 
 
-@pytest.mark.parametrize("outcome", [Ignore("never mind"), Reject("not mine", requeue=True)], ids=["Ignore", "Reject"])
+def test_a_step_that_its_task_rejects_for_others_is_given_to_another_but_not_for_ever(
+    app: Celery, bus: Bus, post: Post
+) -> None:
+    """`Reject(requeue=True)`: no retry is used up; where nobody wants it, the operation fails and says why."""
+    runs = []
+
+    @app.task(name="picky", bind=True)
+    def picky(self: Any, wanted: int) -> int:
+        runs.append(self.request.retries)
+        if len(runs) < wanted:
+            raise Reject("not mine", requeue=True)
+        return len(runs)
+
+    operation = tappable(picky.s(4), bus=bus).delay()
+    post.deliver_all()
+    assert operation.result == 4
+    assert runs == [0, 0, 0, 0]
+    runs.clear()
+    unwanted = tappable(picky.s(100), bus=bus).delay()
+    post.deliver_all()
+    assert unwanted.state is State.FAILED
+    failure = failure_of(unwanted)
+    assert failure.type == "InterruptedTooOften"
+    assert "not mine" in failure.message
+    assert len(runs) == bus.control.recovery.max_interruptions + 1
+
+
+@pytest.mark.parametrize("outcome", [Ignore("never mind"), Reject("not mine")], ids=["Ignore", "Reject"])
 def test_a_task_that_wants_no_outcome_has_failed_for_an_operation_must_have_one(
     outcome: Exception, app: Celery, bus: Bus, post: Post
 ) -> None:

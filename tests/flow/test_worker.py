@@ -15,7 +15,7 @@ from support.flows import Numbers, journal_of, touch
 from tapfs import Bus, Operation, State, tap, tappable
 from tapfs.bus.records import Commit
 from tapfs.flow import worker
-from tapfs.flow.message import publisher_for
+from tapfs.flow.publisher import CeleryPublisher
 
 #: watchdog says so of a folder that is made while it goes through its parent.
 pytestmark = pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
@@ -28,10 +28,10 @@ class Thread:
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        self.is_stopped = False
+        self.is_stopping = False
 
     def stop(self) -> None:
-        self.is_stopped = True
+        self.is_stopping = True
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_a_worker_whose_tasks_cannot_be_steps_does_not_supervise(threads: list[T
 
 def test_the_supervisors_of_a_worker_that_shuts_down_stop(app: Celery, bus: Bus, threads: list[Thread]) -> None:
     worker.supervise_worker(sender=SimpleNamespace(app=app))
-    worker.stop_supervising()
-    assert [one.is_stopped for one in threads] == [True]
+    worker.stop_working()
+    assert [one.is_stopping for one in threads] == [True]
 
 
 def test_a_worker_that_cannot_supervise_works_all_the_same(
@@ -80,7 +80,7 @@ def test_a_worker_that_cannot_supervise_works_all_the_same(
 @pytest.fixture
 def working(app: Celery, bus: Bus, redis_url: str) -> Iterator[Bus]:
     app.conf.update(broker_url=redis_url, worker_prefetch_multiplier=1, task_ignore_result=True)
-    bus.control.publisher = publisher_for(app)
+    bus.control.publisher = CeleryPublisher(app)
 
     @app.task(name="add")
     def add(x: int, y: int) -> int:
@@ -105,7 +105,7 @@ def working(app: Celery, bus: Bus, redis_url: str) -> Iterator[Bus]:
     with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR", shutdown_timeout=30):
         worker.supervise_worker(sender=SimpleNamespace(app=app))  # a test's worker does not send the signal
         yield bus
-    worker.stop_supervising()
+    worker.stop_working()
     wait_for(lambda: not any(thread.name == "tapfs-supervisor" for thread in threading.enumerate()), 20)
 
 

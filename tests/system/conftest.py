@@ -28,27 +28,35 @@ class Site:
         self.broker = broker
         self._processes = processes
         self.bus = built_in_bus(self.control, broker)
+        self.variables: dict[str, str] = {}
+        self.workers: dict[str, Process] = {}
 
     @property
     def environment(self) -> dict[str, str | None]:
-        return {"TAPFS_CONTROL": str(self.control), "TAPFS_DATA": str(self.data), "TAPFS_BROKER": self.broker}
+        own = {"TAPFS_CONTROL": str(self.control), "TAPFS_DATA": str(self.data), "TAPFS_BROKER": self.broker}
+        return own | self.variables
 
     def worker(self, *options: str, name: str = "worker") -> Process:
         """Start a worker with two pool processes, or with the given options, and wait until it is ready."""
-        chosen = options or ("--concurrency", "2")
+        return self.worker_of("tapfs.flow.app", *(options or ("--concurrency", "2")), name=name)
+
+    def worker_of(self, app: str, *options: str, name: str = "worker", folder: Path | None = None) -> Process:
+        """Start a worker of an app, which may be in a module of the test's own in `folder`."""
+        paths = {"PYTHONPATH": str(folder)} if folder is not None else {}
         process = self._processes.python(
             "-m",
             "celery",
             "-A",
-            "tapfs.flow.app",
+            app,
             "worker",
             "--loglevel=INFO",
             f"--hostname={name}@%h",
-            *chosen,
+            *options,
             name=name,
-            env=self.environment,
+            env=self.environment | paths,
         )
         process.wait_for_output("ready.")
+        self.workers[name] = process
         return process
 
     def tapfs(self, *words: str | Path, expect: int | None = 0) -> Process:

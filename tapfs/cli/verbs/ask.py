@@ -17,14 +17,15 @@ import click
 
 from tapfs.bus import verbs
 from tapfs.bus.control import Control
+from tapfs.bus.force import GRACE_S
 from tapfs.bus.operation import POLL_S, Operation
 from tapfs.bus.states import FINAL, State
 from tapfs.bus.verbs import Answer
 from tapfs.cli.answers import Reply, exit_code_of, print_replies
 from tapfs.cli.controls import NO_WORKER_HINT, is_supervised, open_control, shown_path
-from tapfs.cli.options import json_option, reason_option, timeout_option
+from tapfs.cli.options import Seconds, json_option, reason_option, timeout_option
 from tapfs.cli.printing import say
-from tapfs.errors import OperationUnknown, TapfsError, text_of
+from tapfs.errors import OperationUnknown, Refused, TapfsError, text_of
 
 #: Seconds between two looks at the files by whoever waits, in case no worker is left to look.
 _RECONCILE_S = 1.0
@@ -41,6 +42,8 @@ def _verb(
     is_waiting: bool,
     timeout_s: float | None,
     is_json: bool,
+    is_forced: bool = False,
+    grace_s: float | None = None,
 ) -> None:
     """Ask each operation, wait for all, print all answers."""
     verb, reached = _MEANINGS[ctx.info_name or ""]
@@ -50,15 +53,18 @@ def _verb(
         raise click.UsageError("--all are all active operations: leave out the ids, or --all", ctx)
     if timeout_s is not None and not is_waiting:
         raise click.UsageError("--timeout needs --wait", ctx)
+    if grace_s is not None and not is_forced:
+        raise click.UsageError("--grace needs --force", ctx)
     verbs.check_reason(reason)
     control = open_control()
     replies = [_ask(control, part, verb, reason, is_all=is_all) for part in parts or reversed(control.active_ids())]
     told = [reply for reply in replies if reply is not None]
-    if is_waiting:
+    if is_waiting or is_forced:
         for hint in dict.fromkeys(reply.hint for reply in told if reply.hint and reply.answer.success):
             click.echo(f"hint: {hint}", err=True)  # before the wait, which may be in vain
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        told = [_waited(control, reply, reached, deadline) for reply in told]
+        force_after_s = (GRACE_S if grace_s is None else grace_s) if is_forced else None
+        told = [_waited(control, reply, reached, deadline, force_after_s) for reply in told]
     if is_all and not told and not is_json:
         say(f"no active operations in '{shown_path(control.path)}'")
     print_replies(told, is_json=is_json, is_array=is_all or len(parts) > 1)
@@ -88,8 +94,13 @@ def _ask(control: Control, part: str, verb: Verb, reason: str | None, *, is_all:
     return Reply(answer)
 
 
-def _waited(control: Control, reply: Reply, reached: frozenset[State], deadline: float | None) -> Reply:
-    """Wait until what was asked is so; looks at the files too, for the worker may be gone."""
+def _waited(
+    control: Control, reply: Reply, reached: frozenset[State], deadline: float | None, force_after_s: float | None
+) -> Reply:
+    """Wait until what was asked is so; looks at the files too, for the worker may be gone.
+
+    With `force_after_s`, a step that has not come to a tap after so many seconds loses its process.
+    """
     answer = reply.answer
     if not answer.success:
         return reply
@@ -99,7 +110,9 @@ def _waited(control: Control, reply: Reply, reached: frozenset[State], deadline:
     while True:
         now = time.monotonic()
         if now >= next_look:
-            operation.reconcile()
+            forced = _forced(operation, force_after_s)
+            if forced is not None:
+                return replace(reply, answer=forced)
             next_look = now + _RECONCILE_S
         state = operation.state
         if state in reached:
@@ -112,6 +125,18 @@ def _waited(control: Control, reply: Reply, reached: frozenset[State], deadline:
             text = f"time is up, and operation '{operation.id}' is still {state}; what was asked stands"
             return Reply(replace(answer, success=False, state=state.value, message=text), is_timeout=True)
         time.sleep(POLL_S)
+
+
+def _forced(operation: Operation, force_after_s: float | None) -> Answer | None:
+    """Bring an operation in line; end its steps' processes if it is time to. Returns the answer to that."""
+    operation.reconcile()
+    if force_after_s is None:
+        return None
+    try:
+        answer = operation.force(force_after_s)
+    except Refused:  # it has stopped, or may still come to a tap
+        return None
+    return answer if answer.changed else None
 
 
 def _state_of(operation: Operation) -> str | None:
@@ -129,15 +154,31 @@ _MEANINGS: dict[str, tuple[Verb, frozenset[State]]] = {
 }
 
 
-def _command(name: str, text: str, wait_text: str) -> click.Command:
+def _command(name: str, text: str, wait_text: str, *, has_force: bool = False) -> click.Command:
     """Make one of the three commands."""
     command = click.command(name, help=text)(_verb)
+    force_options = (
+        click.option(
+            "--force",
+            "is_forced",
+            is_flag=True,
+            help="End the process of a step that comes to no tap; what it had not saved is done again on resume.",
+        ),
+        click.option(
+            "--grace",
+            "grace_s",
+            metavar="SECONDS",
+            type=Seconds(),
+            help=f"With --force: how long it may take to come to a tap (default {GRACE_S:g}).",
+        ),
+    )
     for decorate in (
         click.argument("parts", metavar="[ID]...", nargs=-1),
         click.option("--all", "is_all", is_flag=True, help="All operations that have not ended."),
         reason_option,
         click.option("--wait", "is_waiting", is_flag=True, help=wait_text),
         timeout_option("With --wait: give up after so many seconds."),
+        *(force_options if has_force else ()),
         json_option("Print the answers as JSON."),
     ):
         decorate(command)
@@ -148,6 +189,7 @@ pause_verb = _command(
     "pause",
     "Ask operations to stop at their next tap.\n\nExit code 1 when any of them was refused.",
     "Wait until they are paused.",
+    has_force=True,
 )
 resume_verb = _command(
     "resume",
@@ -159,4 +201,5 @@ cancel_verb = _command(
     "cancel",
     "Ask operations to stop for good.\n\nExit code 1 when any of them was refused.",
     "Wait until they are cancelled.",
+    has_force=True,
 )

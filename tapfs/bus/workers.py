@@ -1,0 +1,111 @@
+"""`workers/<name>/`: one folder a living worker, in which people ask it to drain.
+
+`worker.json` says who it is and is locked by it for as long as it lives. While `DRAIN` is there (a person's) or
+`STOPPING` (its own, once it is about to end) its steps stop at their next tap and go on elsewhere. The folder goes with
+its worker, unless it holds a `DRAIN`: markers are levels, and a worker that comes back by that name is still to drain.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tapfs.bus import files
+from tapfs.bus.clock import timestamp
+from tapfs.bus.fields import Field
+from tapfs.bus.layout import DRAIN, STOPPING, ControlLayout
+from tapfs.bus.locks import ClaimLock, is_held
+from tapfs.bus.records import Record, _of
+from tapfs.bus.requests import text_of_marker
+
+_CARD = "worker.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerCard(Record):
+    """`worker.json`: which process the worker is."""
+
+    name: str = _of(Field((str,), required=True))
+    host: str = _of(Field((str,), required=True))
+    pid: int = _of(Field((int,), required=True))
+    started_at: str = _of(Field((str,), required=True))
+
+
+class WorkerFolder:
+    """The folder of a worker that lives.
+
+    Attributes:
+        name: the folder's name; a number is added where another living worker has the name.
+        path: the folder.
+    """
+
+    def __init__(self, path: Path, lock: ClaimLock) -> None:
+        self.name = path.name
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def enter(cls, control: ControlLayout, name: str, now: float) -> WorkerFolder:
+        """Make the folder and be its worker; raises OSError where that cannot be done."""
+        plain = re.sub(r"[^A-Za-z0-9_.@-]+", "_", name).lstrip(".")[:100] or "worker"
+        files.make_dirs(control.workers, control.folder)
+        number = 1
+        while True:
+            path = control.workers / (plain if number == 1 else f"{plain}.{number}")
+            files.make_dir(path)
+            if not is_held(str(path / _CARD)):
+                card = WorkerCard(name=path.name, host=socket.gethostname(), pid=os.getpid(), started_at=timestamp(now))
+                lock = ClaimLock.place(str(path / _CARD), card.encode())
+                if lock.is_ours():  # else another took the name in the same instant
+                    files.remove(path / STOPPING)  # of one that did not come to its end
+                    return cls(path, lock)
+                lock.release()
+            number += 1
+
+    def has_drain(self) -> bool:
+        """Say whether a person asks it to drain."""
+        return os.path.lexists(self.path / DRAIN)
+
+    def why_leave(self) -> str | None:
+        """Say why its steps are to stop at their next tap; None when they are not. Costs two looks at names."""
+        for marker in (STOPPING, DRAIN):
+            if os.path.lexists(self.path / marker):
+                text = text_of_marker(self.path / marker)
+                return f"workers/{self.name}/{marker}" + (f": {text}" if text else "")
+        return None
+
+    def stop(self, reason: str) -> None:
+        """Say that the worker is about to end. Safe in a signal handler; where it cannot be said, steps run on."""
+        with suppress(OSError):
+            descriptor = os.open(self.path / STOPPING, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, files.FILE_MODE)
+            os.write(descriptor, reason.encode())
+            os.close(descriptor)
+
+    def leave(self) -> None:
+        """Take the folder away."""
+        _clear(self.path)
+        self._lock.release()
+
+
+def clear_dead(control: ControlLayout) -> None:
+    """Take away the folders of workers that died without a word."""
+    try:
+        names = os.listdir(control.workers)
+    except OSError:
+        return
+    for name in names:
+        path = control.workers / name
+        if files.exists(path / _CARD) and not is_held(str(path / _CARD)):
+            _clear(path)
+
+
+def _clear(path: Path) -> None:
+    """Remove what is tapfs's own; a folder that holds more, such as a DRAIN, stays."""
+    with suppress(OSError):
+        files.remove(path / STOPPING)
+        files.remove(path / _CARD)
+        os.rmdir(path)
