@@ -19,7 +19,7 @@ TEST := $(VENV)/.installed-test
 DEV := $(VENV)/.installed-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format coverage install clean
+.PHONY: help demo test faults chaos powercut check format coverage install clean
 
 help:  ## Show this list
 	@echo "usage: make TARGET"
@@ -33,6 +33,12 @@ demo: $(CORE) $(PEOPLE)  ## Count a million people by company and gender, with a
 # One after the other, not with xdist's -n: the suite starts workers of its own and measures how soon they react.
 test: $(TEST)  ## Run the whole test suite; PYTEST_ARGS="-k pause -x" to choose
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: $(TEST)  ## Kill each action at every system call, fill the disk, break it; needs strace
+	@$(BIN)/python -m pytest -m faults -n 2 --dist worksteal tests/faults $(PYTEST_ARGS)
+
+powercut: $(TEST)  ## Cut the power of ext4 and xfs under load; needs root
+	@$(BIN)/python -m pytest tests/powercut $(PYTEST_ARGS)
 
 check: $(DEV)  ## Run ruff, mypy and the import contracts
 	@echo "ruff check" && $(BIN)/ruff check --quiet .

@@ -40,6 +40,10 @@ class OperationUnknown(TapfsError):
     """No operation, or more than one, goes by that name; nothing was changed."""
 
 
+class LockTimeout(TapfsError):
+    """Somebody has held a lock for too long, a frozen process perhaps; nothing was changed."""
+
+
 class Refused(TapfsError):
     """A verb was refused because of the operation's state; nothing was changed."""
 

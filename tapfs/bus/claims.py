@@ -61,6 +61,11 @@ class HeldClaim:
         """Say whether the right still stands; it does not once the step was given to another."""
         return self._lock.is_ours()
 
+    @property
+    def is_released(self) -> bool:
+        """Whether this process has let go of it."""
+        return self._lock.is_released
+
     def give_sign(self) -> None:
         """Show on the claim that its holder is alive, not only there: a frozen process keeps its lock."""
         self._lock.touch()
@@ -118,7 +123,7 @@ def has_progressed(layout: OperationLayout, path: str, claim: Claim) -> bool:
     for found in target.parent.glob(f"{target.name}-*.checkpoint.json"):
         try:
             saved = Checkpoint.decode(files.read_bytes(found, LARGE))
-        except (OSError, Faulty):
+        except (FileNotFoundError, files.NotAFile, Faulty):
             continue
         if (saved.epoch, saved.attempt) == (claim.epoch, claim.attempt):
             return True
@@ -138,20 +143,26 @@ def _look_at(layout: OperationLayout, path: str) -> Out:
 def _sign_of(path: Path) -> files.Identity | None:
     try:
         return files.identity_of(os.lstat(path))
-    except OSError:
+    except FileNotFoundError:
         return None
 
 
 def _paths(folder: Path) -> Iterator[str]:
     """The paths of all claims, also of members in folders of their own."""
-    for base, _, names in os.walk(folder):
+    for base, _, names in os.walk(folder, onerror=_raise_unless_gone):
         for name in names:
             if not name.startswith("."):
                 yield os.path.relpath(os.path.join(base, name), folder)
 
 
+def _raise_unless_gone(error: OSError) -> None:
+    """Not seen is not the same as not out: a step whose claim was overlooked would be given to a second worker."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 def _read(path: Path) -> Claim | None:
     try:
         return Claim.decode(files.read_bytes(path, SMALL))
-    except (OSError, Faulty):
+    except (FileNotFoundError, files.NotAFile, Faulty):
         return None

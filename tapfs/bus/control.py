@@ -111,7 +111,7 @@ class Control:
         if self.check():
             return
         try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=files.DIR_MODE)
+            self._make_folder(self.path)
             for folder in (self.layout.operations, self.layout.active):
                 files.make_dir(folder)
             files.replace(self.layout.format, FORMAT.encode())
@@ -121,6 +121,12 @@ class Control:
                 hint="name another with --control or TAPFS_CONTROL",
             ) from error
 
+    def _make_folder(self, path: Path) -> None:
+        """Make a folder and those above it, each durably."""
+        if not path.is_dir():
+            self._make_folder(path.parent)
+            files.make_dir(path)
+
     def start(self, new: NewOperation) -> Operation:
         """Make an operation, durably, and publish its first step.
 
@@ -128,7 +134,8 @@ class Control:
         the reason in `message`, and is published later.
 
         Raises:
-            ControlUnusable: the directory cannot be written; no operation was made.
+            ControlUnusable: the directory cannot be written; no operation was made, unless the message says that it is
+                there.
             TapfsError: the reason is too long or holds control characters; no operation was made.
         """
         check_reason(new.reason)
@@ -141,7 +148,6 @@ class Control:
             # Indexed before it is there: an index entry without an operation is harmless, the other way round is lost.
             operation.join_active()
             os.rename(made, operation.path)
-            files.sync_dir(self.layout.operations)
         except BaseException as error:
             import shutil  # 4 ms, for once in a while
 
@@ -152,6 +158,13 @@ class Control:
                 operation.leave_active()
             raise ControlUnusable(
                 f"cannot make an operation in '{self.path}': {error.strerror}", hint="nothing was started"
+            ) from error
+        try:
+            files.sync_dir(self.layout.operations)
+        except OSError as error:
+            raise ControlUnusable(
+                f"operation '{operation_id}' is there, but cannot be made safe from a power cut: {error.strerror}",
+                hint="see to the disk; a worker or supervisor will run it",
             ) from error
         reconcile(operation)
         return operation

@@ -6,6 +6,7 @@ published again while nobody follows it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from tapfs.bus import claims
@@ -14,7 +15,7 @@ from tapfs.bus.folder import OperationFolder
 from tapfs.bus.publication import Publication
 from tapfs.bus.reconcile import Settled, settle
 from tapfs.bus.records import LONGEST_TROUBLE
-from tapfs.errors import PublishFailed
+from tapfs.errors import PublishFailed, TapfsError
 
 
 def reconcile(operation: OperationFolder) -> Settled:
@@ -44,7 +45,9 @@ def publish(operation: OperationFolder, put_out: tuple[PutOut, ...]) -> str | No
             operation.publisher(publication)
         except PublishFailed as error:
             trouble = str(error)
-            _note_trouble(operation, publication, trouble)
+            # What was done stands; the next try tells of the trouble again.
+            with suppress(OSError, TapfsError):
+                _note_trouble(operation, publication, trouble)
     return trouble
 
 

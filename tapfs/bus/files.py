@@ -132,6 +132,19 @@ def sync_dir(path: str | Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: str | Path) -> None:
+    """Make the bytes of a regular file durable; nothing happens where there is none."""
+    try:
+        descriptor = open_to_read(path)
+    except (FileNotFoundError, NotAFile):
+        return
+    try:
+        with naming(path):
+            _sync(os.fsync, descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _sync(call: Callable[[int], None], descriptor: int) -> None:
     """Make a file or folder durable, unless the user wants speed over that: what is whole stays whole all the same,
     as long as the machine does not lose its power.
@@ -166,11 +179,18 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def replace(path: str | Path, content: bytes) -> None:
-    """Put `content` in the place of whatever has that name, durably. On an error the old file is unchanged."""
+    """Put `content` in the place of whatever has that name, durably. On an error the old file is unchanged.
+
+    A folder that somebody made there is set aside, as `<name>.rejected-<n>`: it must not keep an operation from moving.
+    """
     folder = os.path.dirname(path)
     temporary = write_temporary(folder, content)
     try:
-        os.rename(temporary, path)
+        try:
+            os.rename(temporary, path)
+        except IsADirectoryError:
+            set_aside(path, path)
+            os.rename(temporary, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)

@@ -125,5 +125,6 @@ class OperationFolder:
             files.replace(path, b"")
 
     def leave_active(self) -> None:
-        """Take it out of that index."""
-        files.remove(self.control.active / self.id)
+        """Take it out of that index; a folder that somebody made there stays, and costs a look at each scan."""
+        with suppress(IsADirectoryError):
+            files.remove(self.control.active / self.id)

@@ -15,7 +15,7 @@ from tapfs.bus import claims
 from tapfs.bus.clock import seconds_of
 from tapfs.bus.doorbell import reconcile
 from tapfs.bus.folder import OperationFolder
-from tapfs.bus.losses import give_away
+from tapfs.bus.losses import give_away, take_unreadable
 from tapfs.bus.records import Holder
 from tapfs.bus.states import State
 from tapfs.bus.verbs import Answer
@@ -58,20 +58,26 @@ def force(operation: OperationFolder, grace_s: float = GRACE_S) -> Answer:
 
 def _end(operation: OperationFolder, out: claims.Out) -> str | None:
     """End the step's process; says what became of it, None where nobody held the step any more."""
-    claim = out.claim
-    holder = claim.held_by if claim is not None else None
-    if not out.is_held or claim is None or holder is None:
+    if not out.is_held:
         return None
     try:
         file = os.lstat(operation.layout.claim(out.path))
     except OSError:
         return None
-    if not give_away(operation, out.path, claim.epoch, claim.attempt, f"force by {operation.actor}"):
+    if not _take_away(operation, out, f"force by {operation.actor}"):
         return None
-    process = f"process {holder.pid} of step {out.path} on {holder.host}"
-    if _kill(holder, file):
-        return f"{process} was ended"
-    return f"{process} could not be ended from here, but nothing it does counts any more"
+    holder = out.claim.held_by if out.claim is not None else None
+    name = f"process {holder.pid} of step {out.path} on {holder.host}" if holder else f"the process of step {out.path}"
+    if holder is not None and _kill(holder, file):
+        return f"{name} was ended"
+    return f"{name} could not be ended from here, but nothing it does counts any more"
+
+
+def _take_away(operation: OperationFolder, out: claims.Out, because: str) -> bool:
+    """Take the step from its holder, also where somebody wrote into its claim; says whether it had it."""
+    if out.claim is None:
+        return take_unreadable(operation, out.path, because)
+    return give_away(operation, out.path, out.claim.epoch, out.claim.attempt, because)
 
 
 def _kill(holder: Holder, file: os.stat_result) -> bool:

@@ -1,217 +1,283 @@
-"""One look at one operation: every record decoded, and held against the others. Writes nothing."""
+"""One look at one operation: every record decoded, and held against the others. Writes nothing.
+
+Each finding says what `repair` does about it, if anything. An operation that tapfs does not understand, because what it
+is or its plan is lost, or because it is another's copy, has no remedies at all: nothing in it may be touched.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
-from tapfs.bus import claims, files
+from tapfs.bus import files
 from tapfs.bus.fields import Json
-from tapfs.bus.findings import Findings
+from tapfs.bus.findings import Finding, Findings, Remedy
 from tapfs.bus.layout import DISPLACED_PREFIX, KNOWN
 from tapfs.bus.operation import Operation
-from tapfs.bus.plan import Plan, Step
-from tapfs.bus.records import LARGE, Checkpoint, Commit, Failure, Identity, Record, Run
+from tapfs.bus.plan import Plan
+from tapfs.bus.records import LARGE, SMALL, Commit, Failure, Identity, Run
+from tapfs.bus.scene import Scene, Thing, is_leftover_name, look_at_permissions, read_record, tell_stranger, thing_at
 from tapfs.bus.states import FINAL, State
+from tapfs.bus.stepfiles import look_at_claims, look_at_steps
 from tapfs.bus.view import strays
 from tapfs.errors import RecordInvalid
 
-_REJECTED = re.compile(r"(state|run)\.json\.rejected-[0-9]+")
-_CHECKPOINT, _COMMIT = ".checkpoint.json", ".json"
-_SETTLED_BY_SHOW = "'tapfs show' sets it aside and writes it anew"
-_SETTLED_BY_VERB = "'tapfs resume' or 'tapfs pause' brings it in line, and so does a supervisor"
-
-Kind = TypeVar("Kind", bound=Record)
+_REJECTED = re.compile(r"(state\.json|run\.json|attic|lock)\.rejected-[0-9]+")
+_FROM_COPY = "restore it from a copy: nothing else holds it"
+_RENAMED = "it gets another name"
+_IN_LINE = "the operation is brought in line; so does any verb, and any supervisor"
 
 
 def inspect(operation: Operation) -> Findings:
     """Look at an operation once."""
-    return _Inspection(operation).look()
+    return _Inspection(Scene(operation)).look()
+
+
+def look_again(operation: Operation, finding: Finding) -> bool:
+    """Say whether a finding is still so. Cheap: what does not bear on it is not read."""
+    return finding in _Inspection(Scene(operation, Path(finding.path))).look()
 
 
 class _Inspection:
-    def __init__(self, operation: Operation) -> None:
-        self._operation = operation
-        self._layout = operation.layout
-        self._found = Findings()
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._operation = scene.operation
+        self._layout = scene.layout
+        self._found = scene.found
 
     def look(self) -> Findings:
         """Read everything, in the order in which it is written last to first, then compare."""
-        run = self._read(Run, self._layout.run, "it is made anew from the other files when somebody looks")
-        identity = self._read(Identity, self._layout.identity, "restore it from a copy: nothing else holds it")
-        if identity is not None and identity.id != self._operation.id:
-            self._found.fault(self._layout.identity, f"it is of operation '{identity.id}'", "was the folder renamed?")
+        is_understood = self._look_at_what_it_is()
+        run = self._scene.run = self._run()
+        self._look_at_kinds()
         self._look_at_state(run)
         self._look_at_journal()
-        plan = self._plan()
+        plan = self._scene.plan
         if plan is not None:
-            commits = self._look_at_steps(plan, run)
-            self._look_at_claims(plan, run)
+            committed = look_at_steps(self._scene, plan)
+            look_at_claims(self._scene, plan)
             if run is not None:
-                self._look_at_outcome(plan, run, commits)
+                self._look_at_outcome(plan, run, committed)
         self._look_at_index(run)
         self._look_at_names()
-        return self._found
+        self._look_at_permissions(run)
+        return self._found if is_understood else _without_remedies(self._found)
 
-    def _read(self, kind: type[Kind], path: Path, advice: str | None = None) -> Kind | None:
-        """Read a record; one that is missing or spoilt is a fault."""
+    def _look_at_what_it_is(self) -> bool:
+        """Read identity and plan; says whether the rest may be judged by them."""
+        is_understood = True
         try:
-            return kind.read(path, LARGE)
+            identity = read_record(Identity, self._layout.identity)
         except (RecordInvalid, OSError) as error:
-            self._found.unreadable(path, error, advice)
-            return None
+            self._found.unreadable(self._layout.identity, error, _FROM_COPY)
+            is_understood = not isinstance(error, FileNotFoundError)
+        else:
+            if identity.id != self._operation.id:
+                text = f"it is of operation '{identity.id}'"
+                self._found.fault(self._layout.identity, text, "was the folder renamed or copied? undo that")
+                is_understood = False
+        try:
+            self._scene.plan = self._operation.plan()
+        except (RecordInvalid, OSError) as error:
+            self._found.unreadable(self._layout.plan, error, _FROM_COPY)
+        return is_understood and self._scene.plan is not None
 
-    def _plan(self) -> Plan | None:
+    def _look_at_kinds(self) -> None:
+        """Find what has the name of one of our files or folders, and cannot be one."""
+        layout = self._layout
+        for path in (layout.folder / "lock", layout.journal, layout.result, layout.error):
+            thing = thing_at(path)
+            if thing not in (Thing.FILE, Thing.NOTHING):
+                becomes = _RENAMED if path.name == "lock" else "it is put aside"
+                self._found.fault(path, f"it is {thing.value}", becomes, Remedy.PUT_ASIDE)
+        for path in (layout.attic, layout.steps, layout.claims):
+            thing = thing_at(path)
+            if thing is Thing.NOTHING and path != layout.attic:
+                self._look_at_missing_folder(path)
+            elif thing not in (Thing.FOLDER, Thing.NOTHING) and not path.is_dir():
+                becomes = _RENAMED if path == layout.attic else "it is put aside"
+                self._found.fault(path, f"it is {thing.value}, no folder", becomes, Remedy.PUT_ASIDE)
+
+    def _look_at_missing_folder(self, path: Path) -> None:
+        if path == self._layout.steps and self._has_done_steps():
+            advice = "restore it from a copy: without it, every step is done again"
+            self._found.fault(path, "it is missing, and steps were done", advice)
+        else:
+            self._found.fault(path, "it is missing", "it is made", Remedy.MAKE)
+
+    def _has_done_steps(self) -> bool:
+        """Whether other files show that a step was committed."""
+        view, run, plan = self._operation.state_file.read().view, self._scene.run, self._scene.plan
+        if (view is not None and view.steps_done) or (run is not None and run.outcome == State.SUCCEEDED):
+            return True
+        return plan is not None and any(files.exists(self._layout.claim(step.path)) for step in plan.steps[1:])
+
+    def _run(self) -> Run | None:
+        advice = "it is made anew from journal and state.json; an invalid one is set aside"
         try:
-            return self._operation.plan()
+            return read_record(Run, self._layout.run, SMALL)
         except (RecordInvalid, OSError) as error:
-            self._found.unreadable(self._layout.plan, error, "restore it from a copy: nothing else holds it")
+            self._found.unreadable(self._layout.run, error, advice, Remedy.RECONCILE)
             return None
 
     def _look_at_state(self, run: Run | None) -> None:
-        reading = self._operation.state_file.read()
+        path, reading = self._layout.state, self._operation.state_file.read()
         if reading.is_missing:
-            self._found.note(self._layout.state, "it is missing", "it is written anew when somebody looks")
+            self._found.note(path, "it is missing", "it is written anew", Remedy.RECONCILE)
         elif reading.view is None and reading.is_settled:
-            self._found.fault(self._layout.state, "; ".join(reading.faults), _SETTLED_BY_SHOW)
+            remedy = Remedy.RECONCILE if _may_be_read(path) else None
+            advice = "it is set aside and written anew" if remedy else "see to its permissions, or to the disk"
+            self._found.fault(path, "; ".join(reading.faults), advice, remedy)
         if reading.view is None or reading.view.state is None:
             return
         state, last = reading.view.state, self._operation.journal.last_state()
         outcome = run.outcome if run is not None else None
         if outcome is not None and state != outcome:
-            self._found.fault(self._layout.state, f"it says {state}, but run.json says {outcome}", _SETTLED_BY_VERB)
+            self._found.fault(path, f"it says {state}, but run.json says {outcome}", _IN_LINE, Remedy.RECONCILE)
         elif run is not None and outcome is None and state in (State.PAUSED, *FINAL):
-            self._found.fault(self._layout.state, f"it says {state}, but run.json says it goes on", _SETTLED_BY_VERB)
+            self._found.fault(path, f"it says {state}, but run.json says it goes on", _IN_LINE, Remedy.RECONCILE)
         elif last is not None and state != last:
-            text = f"it says {state}, but the journal ends with {last}"
-            self._found.fault(self._layout.state, text, _SETTLED_BY_VERB)
+            self._found.fault(path, f"it says {state}, but the journal ends with {last}", _IN_LINE, Remedy.RECONCILE)
 
     def _look_at_journal(self) -> None:
         path = self._layout.journal
+        if self._found.has(path) or not self._scene.is_meant(path):
+            return
         try:
             lines = files.read_bytes(path, LARGE).split(b"\n")
         except OSError as error:
-            self._found.unreadable(path, error)
+            missing = "it is begun again with the state that the other files show"
+            self._found.unreadable(path, error, missing, Remedy.RECONCILE)
             return
-        for number, line in enumerate(lines, start=1):
-            fault = _fault_of_line(line) if line else None
-            if fault is None:
-                continue
-            if number == len(lines):
+        faults = [(number, _fault_of_line(line)) for number, line in enumerate(lines, start=1) if line]
+        if faults and all(fault is not None for _, fault in faults):
+            self._found.fault(path, "no line of it can be read", "restore it from a copy: its history is lost")
+            return
+        for number, fault in faults:
+            if number == len(lines) and fault is not None:
                 self._found.note(path, f"line {number}: its writer died half-way", "the next line is written after it")
-            else:
-                self._found.fault(path, f"line {number}: {fault}", "the line is left out")
+            elif fault is not None:
+                self._found.note(path, f"line {number}: {fault}", "it is passed over, as a line whose writer died")
 
-    def _look_at_steps(self, plan: Plan, run: Run | None) -> dict[str, Commit]:
-        """Check commits and checkpoints; returns the commits by label."""
-        labels = {step.label for step in plan.steps}
-        commits: dict[str, Commit] = {}
-        for path, name in _files_below(self._layout.steps):
-            suffix = next((one for one in (_CHECKPOINT, _COMMIT) if name.endswith(one)), None)
-            if suffix is None or Path(name).name.startswith("."):
-                self._found.stray(path)
-            elif name.removesuffix(suffix) not in labels:
-                self._found.fault(path, "the plan has no such step", "move it away")
-            elif suffix == _CHECKPOINT:
-                self._read(Checkpoint, path, "move it away, and the step starts anew")
-            else:
-                commit = self._read(Commit, path, "move it away, and the step is done again")
-                if commit is not None:
-                    commits[name.removesuffix(suffix)] = commit
-                if commit is not None and run is not None and commit.epoch > run.epoch:
-                    self._found.fault(path, f"it is of epoch {commit.epoch}, and run.json of epoch {run.epoch}")
-        self._look_for_gap(plan, commits)
-        return commits
-
-    def _look_for_gap(self, plan: Plan, commits: dict[str, Commit]) -> None:
-        gap: Step | None = None
-        for step in plan.steps:
-            if step.label not in commits:
-                gap = gap or step
-            elif gap is not None:
-                path = self._layout.commit(step)
-                self._found.fault(path, f"it is committed, but step {gap.label} before it is not")
-                return
-
-    def _look_at_claims(self, plan: Plan, run: Run | None) -> None:
-        paths = {step.path for step in plan.steps}
-        try:
-            outs = claims.all_out(self._layout)
-        except OSError as error:
-            self._found.unreadable(self._layout.claims, error)
-            return
-        for out in outs:
-            path = self._layout.claim(out.path)
-            if out.path not in paths:
-                self._found.fault(path, "the plan has no such step", "it is removed when somebody reconciles")
-            elif out.claim is None:
-                self._found.fault(path, "it is no claim", "it is replaced when the step is published again")
-            elif out.is_dead:
-                holder = out.claim.held_by
-                worker = holder.worker if holder is not None else "its worker"
-                self._found.note(path, f"{worker} is gone", "the step will be recovered by a worker")
-            elif run is not None and out.claim.epoch > run.epoch:
-                self._found.fault(path, f"it is of epoch {out.claim.epoch}, and run.json of epoch {run.epoch}")
-
-    def _look_at_outcome(self, plan: Plan, run: Run, commits: dict[str, Commit]) -> None:
+    def _look_at_outcome(self, plan: Plan, run: Run, committed: frozenset[str]) -> None:
         """Hold the outcome against commits, result and error."""
-        layout, has_succeeded = self._layout, run.outcome == State.SUCCEEDED
-        missing = [step.label for step in plan.steps if step.label not in commits]
-        if has_succeeded and missing:
-            self._found.fault(layout.run, f"it says succeeded, but step {missing[0]} is not committed")
-        if has_succeeded:
-            self._look_at_result(commits.get(plan.steps[-1].label))
-        elif files.exists(layout.result):
-            self._found.fault(layout.result, f"there is a result, but run.json says {run.outcome or 'it goes on'}")
+        layout, ended = self._layout, run.outcome or "it goes on"
+        missing = [step.label for step in plan.steps if step.label not in committed]
+        if run.outcome == State.SUCCEEDED and missing:
+            text = f"it says succeeded, but step {missing[0]} is not committed"
+            self._found.fault(layout.run, text, f"restore steps/{missing[0]}.json from a copy")
+        if run.outcome == State.SUCCEEDED:
+            self._look_at_result(plan)
+        elif thing_at(layout.result) is Thing.FILE and (missing or run.outcome is not None):
+            remedy = Remedy.PUT_ASIDE if missing else None
+            advice = (
+                "it is put aside" if missing else "all steps are committed: resume the operation, and it is its own"
+            )
+            self._found.fault(layout.result, f"there is a result, but run.json says {ended}", advice, remedy)
         if run.outcome == State.FAILED:
-            self._read(Failure, layout.error)
-        elif files.exists(layout.error):
-            self._found.note(layout.error, f"there is an error, but run.json says {run.outcome or 'it goes on'}")
+            self._look_at_error()
+        elif thing_at(layout.error) is Thing.FILE:
+            becomes = "it is of a worker that died as it wrote it; it goes to the attic when the operation succeeds"
+            self._found.note(layout.error, f"there is an error, but run.json says {ended}", becomes)
         if run.outcome is None and not missing:
-            self._found.note(layout.folder, "all steps are committed, but it has not ended", "a worker will end it")
+            text = "all steps are committed, but it has not ended"
+            self._found.note(layout.folder, text, _IN_LINE, Remedy.RECONCILE)
 
-    def _look_at_result(self, last: Commit | None) -> None:
+    def _look_at_error(self) -> None:
+        path = self._layout.error
+        if self._found.has(path):
+            return
+        try:
+            read_record(Failure, path)
+        except (RecordInvalid, OSError) as error:
+            lost = "it is written anew, and says that what failed was lost"
+            self._found.unreadable(path, error, lost, Remedy.WRITE)
+
+    def _look_at_result(self, plan: Plan) -> None:
+        """Compare the result with the last step's commit."""
         path = self._layout.result
+        if self._found.has(path) or not self._scene.is_meant(path):
+            return
+        last = plan.steps[-1]
+        try:
+            commit = read_record(Commit, self._layout.commit(last))
+        except (RecordInvalid, OSError):
+            advice, remedy = f"restore it from a copy: {last.label}.json does not hold it either", None
+            commit = None
+        else:
+            advice, remedy = f"it is written anew from {last.label}.json", Remedy.WRITE
         try:
             result: Json = json.loads(files.read_bytes(path, LARGE))
-        except ValueError as error:
-            self._found.fault(path, str(error))
+        except (ValueError, RecursionError) as error:
+            self._found.fault(path, f"it is no JSON: {error}", advice, remedy)
         except OSError as error:
-            self._found.unreadable(path, error)
+            self._found.unreadable(path, error, advice, remedy)
         else:
-            if last is not None and result != last.result:
-                self._found.fault(path, "it is not what the last step's commit says")
+            if commit is not None and _canonical(result) != _canonical(commit.result):
+                self._found.fault(path, "it is not what the last step's commit says", advice, remedy)
 
     def _look_at_index(self, run: Run | None) -> None:
         entry = self._operation.control.active / self._operation.id
-        if run is None:
-            return
-        is_over, is_indexed = run.outcome in FINAL, files.exists(entry)
-        if is_over and is_indexed:
-            self._found.note(entry, f"the operation is {run.outcome}", "the supervisor removes the entry")
-        elif not is_over and not is_indexed:
+        thing = thing_at(entry)
+        if thing not in (Thing.FILE, Thing.NOTHING):
+            text = f"it is {thing.value} where an empty file belongs"
+            self._found.fault(entry, text, _RENAMED, Remedy.PUT_ASIDE)
+        elif run is not None and run.outcome in FINAL and thing is Thing.FILE:
+            self._found.note(entry, f"the operation is {run.outcome}", "the entry is removed", Remedy.RECONCILE)
+        elif run is not None and run.outcome not in FINAL and thing is Thing.NOTHING:
             text = "the index of active operations lacks it, so no supervisor looks at it"
-            self._found.fault(self._layout.folder, text, _SETTLED_BY_VERB)
+            self._found.fault(self._layout.folder, text, "it is added", Remedy.RECONCILE)
 
     def _look_at_names(self) -> None:
         """Note what else is in the folder."""
         meant = dict(strays(self._operation))
         for name in sorted(os.listdir(self._layout.folder)):
             path = self._layout.folder / name
+            is_ours = name in KNOWN or _REJECTED.fullmatch(name) or name.startswith(DISPLACED_PREFIX)
             if name in meant:
                 self._found.note(path, f"it asks for nothing: did you mean '{meant[name]}'?")
-            elif name not in KNOWN and not _REJECTED.fullmatch(name) and not name.startswith(DISPLACED_PREFIX):
-                self._found.stray(path)
+            elif is_leftover_name(name) or not is_ours:
+                tell_stranger(self._found, path)
+
+    def _look_at_permissions(self, run: Run | None) -> None:
+        is_over = run is not None and run.outcome in FINAL
+        for path in (self._layout.folder, *(self._layout.folder / name for name in sorted(KNOWN))):
+            if path.name not in ("PAUSE", "CANCEL"):
+                look_at_permissions(self._found, path, is_over=is_over)
+
+
+def _without_remedies(found: Findings) -> Findings:
+    """The same, for an operation that is not understood: nothing in it is to be touched."""
+    left = "nothing here is touched before operation.json and workflow.json are in order"
+    for place, finding in enumerate(found):
+        if finding.remedy is not None:
+            found[place] = replace(finding, remedy=None, advice=left)
+    return found
+
+
+def _canonical(value: Json) -> str:
+    """A text that is the same for the same JSON only; to Python 1, 1.0 and true are one."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _may_be_read(path: Path) -> bool:
+    """Whether the system lets us see what is there, if only that it is no file."""
+    try:
+        files.read_bytes(path, 0)
+    except files.NotAFile:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _fault_of_line(line: bytes) -> str | None:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "it is no JSON"
     if not isinstance(entry, dict):
         return "it is no object"
@@ -221,11 +287,3 @@ def _fault_of_line(line: bytes) -> str | None:
     if entry["state"] is not None and entry["state"] not in tuple(State):
         return f"'{entry['state']}' is no state"
     return None
-
-
-def _files_below(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Every file below a folder, with its path from there."""
-    for base, _, names in os.walk(folder):
-        for name in sorted(names):
-            path = Path(base, name)
-            yield path, str(path.relative_to(folder))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from tapfs.bus import files
-from tapfs.errors import ControlUnusable, OperationUnknown, TapfsError
+from tapfs.errors import ControlUnusable, LockTimeout, OperationUnknown
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -92,7 +92,7 @@ class FolderLock:
         Raises:
             OperationUnknown: the folder is gone; it is not made again.
             ControlUnusable: the file system cannot lock, or does not let us.
-            TapfsError: somebody has held it for too long.
+            LockTimeout: somebody has held it for too long.
         """
         lock = self._acquire()
         try:
@@ -113,7 +113,7 @@ class FolderLock:
             except _Replaced:
                 continue
             except Timeout:
-                raise TapfsError(
+                raise LockTimeout(
                     f"cannot lock '{self._folder}': somebody has held '{self._path}' for {self._timeout_s:g} s",
                     hint="a frozen process may hold it; nothing was changed",
                 ) from None
@@ -224,10 +224,16 @@ class ClaimLock:
             return False
         try:
             named = os.stat(self._path, follow_symlinks=False)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
-        held = os.fstat(self._descriptor)
+        with files.naming(self._path):
+            held = os.fstat(self._descriptor)
         return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
+
+    @property
+    def is_released(self) -> bool:
+        """Whether this process has let go of it."""
+        return self._descriptor is None
 
     def touch(self) -> None:
         """Set the file's time to now; what it is called by now does not matter."""
@@ -253,11 +259,17 @@ os.register_at_fork(after_in_child=FolderLock.renew_all)
 
 
 def is_held(path: str) -> bool:
-    """Say whether a living process holds the claim in that file. Takes a shared lock for an instant."""
+    """Say whether a living process holds the claim in that file. Takes a shared lock for an instant.
+
+    Raises:
+        OSError: that cannot be seen; which is not the same as free.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):  # nothing that could be locked
+            return False
+        raise
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from tapfs.bus import claims, files
 from tapfs.bus.claims import Out
 from tapfs.bus.clock import timestamp
-from tapfs.bus.decide import PutOut
 from tapfs.bus.doorbell import publish
 from tapfs.bus.failures import failure_of, write_failure
 from tapfs.bus.folder import OperationFolder
@@ -44,6 +43,23 @@ def give_away(operation: OperationFolder, path: str, epoch: int, attempt: int, b
     return _change(operation, path, epoch, attempt, void)
 
 
+def take_unreadable(operation: OperationFolder, path: str, because: str) -> bool:
+    """Take a step from a holder whose claim somebody wrote into, so that nobody can say who it is.
+
+    Returns:
+        Whether there was such a holder.
+    """
+    with operation.locked():
+        out = claims.find(operation.layout, path)
+        if out is None or out.claim is not None or not out.is_held:
+            return False
+        claims.drop(operation.layout, path)
+        operation.note("lost", step=path, epoch=None, attempt=None, worker=None, reason=because)
+        settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)
+    publish(operation, settled.put_out)
+    return True
+
+
 def note_loss(operation: OperationFolder, path: str, epoch: int, attempt: int, lost_to: str) -> None:
     """Write down how a holder came to its end, as only the parent of its process knows, and see to the step at once."""
 
@@ -55,6 +71,7 @@ def note_loss(operation: OperationFolder, path: str, epoch: int, attempt: int, l
 
     if not _change(operation, path, epoch, attempt, note):
         with operation.locked():  # whoever found the claim free was faster
+            operation.note("lost", step=path, epoch=epoch, attempt=attempt, worker=None, reason=lost_to)
             _complete_failure(operation, epoch, attempt, lost_to)
 
 
@@ -100,24 +117,19 @@ def refuse(operation: OperationFolder, path: str, epoch: int, attempt: int, kind
 def pass_on(operation: OperationFolder, path: str, epoch: int, attempt: int) -> bool:
     """Publish a step's message again, at once, because the worker that got it is about to leave.
 
-    Returns:
-        Whether that attempt was out and unclaimed.
-    """
-    passed: list[PutOut] = []
+    Not where a stop is asked meanwhile: it is only made due, and whether it is put out is decided as ever (law 9).
 
-    def put_out_again(out: Out, claim: Claim) -> bool:
-        if out.is_held or claim.publishes > _MOST_PASSES:
+    Returns:
+        Whether that attempt was out and nobody's.
+    """
+
+    def make_due(out: Out, claim: Claim) -> bool:
+        if out.is_held or out.is_dead or claim.publishes > _MOST_PASSES:
             return False
-        again = replace(
-            claim, publishes=claim.publishes + 1, published_at=timestamp(operation.now()), trouble=None, holder=None
-        )
-        claims.put_out(operation.layout, path, again)
-        passed.append(PutOut(operation.plan().step(path), again))
+        claims.put_out(operation.layout, path, replace(claim, published_at=None, not_before=None))
         return True
 
-    changed = _change(operation, path, epoch, attempt, put_out_again)
-    publish(operation, tuple(passed))
-    return changed
+    return _change(operation, path, epoch, attempt, make_due)
 
 
 def _change(

@@ -89,6 +89,10 @@ class Plan:
         """The step at a path; raises KeyError."""
         return self.steps[self._places[path]]
 
+    def has(self, path: str) -> bool:
+        """Say whether there is a step at a path."""
+        return path in self._places
+
     def place(self, path: str) -> int:
         """How many steps come before the one at `path`; raises KeyError."""
         return self._places[path]

@@ -70,6 +70,9 @@ def settle(operation: OperationFolder, by: str, *, asked_by: str | None = None, 
             brought = _bring_back(operation, before, reading, edits) or brought
             continue
         run, asked = _take_in(before, reading, asked_by or "file:state.json")
+        if asked is not None:
+            # Else a power cut may give the displaced file its old bytes, which would look like a new edit.
+            files.sync_file(operation.layout.state)
         plan = _plan_of(operation)
         request = strongest([own(run), *markers(operation.control, operation.layout)])
         run, request = _held_if_misfit(operation, plan, run, request)
@@ -114,6 +117,7 @@ def _bring_back(
     for view in (found.view for found in asked if found.view is not None):
         operation.note("asked", "file:state.json", want=view.want, reason=view.reason, epoch=run.epoch)
     for edit in edits:
+        files.sync_file(edit.path)
         name = operation.state_file.acknowledge(edit)
         if name is not None:
             _tell_of_rejected(operation, name, edit.reading)
@@ -142,7 +146,10 @@ def _decide(
 ) -> tuple[Decision, tuple[Step, ...], int]:
     done, frontier = operation.frontier(plan, run.epoch)
     is_at_tap = not frontier or plan.has_tap_before(frontier[0])
-    facts = Facts(run, request, tuple(claims.all_out(operation.layout)), frontier, is_at_tap)
+    outs = claims.all_out(operation.layout)
+    if plan is not UNREADABLE:  # what else lies there is somebody's own
+        outs = [out for out in outs if plan.has(out.path)]
+    facts = Facts(run, request, tuple(outs), frontier, is_at_tap)
     decision = decide(facts, operation.now(), operation.recovery, can_publish=can_publish)
     return decision, frontier, done
 
@@ -243,6 +250,8 @@ def _write_history(operation: OperationFolder, state: State, run: Run, by: str, 
     if before is state:
         return
     request = _cause(operation, run, state)
+    if request.source == "control/PAUSE":  # a person made it, and nobody else syncs that folder
+        files.sync_dir(operation.control.folder)
     for following in _hops(before, state):
         details = {"from": before, "to": following, "reason": request.reason, "epoch": run.epoch}
         journal.append(now, "state", request.by or by, following, **details)

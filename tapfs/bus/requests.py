@@ -64,10 +64,13 @@ def in_force(control: ControlLayout, layout: OperationLayout) -> Request:
     """Say what is asked right now, without the lock and without taking anything in: for a tap.
 
     A `state.json` that says nothing valid, at the moment or for good, counts as what was last accepted.
+
+    Raises:
+        OSError: that cannot be seen; which is not the same as nothing being asked.
     """
     try:
         run = Run.decode(files.read_bytes(layout.run, _MARKER_LIMIT))
-    except (OSError, Faulty):
+    except (FileNotFoundError, files.NotAFile, Faulty):
         run = Run()
     request = own(run)
     state_file = StateFile(layout)

@@ -28,18 +28,18 @@ def write_checkpoint(operation: OperationFolder, held: HeldClaim, checkpoint: Ch
     target = operation.layout.checkpoint(held.step)
     files.make_dirs(target.parent, operation.layout.folder)
     temporary = files.write_temporary(target.parent, checkpoint.encode())
-    is_ours = False
+    is_named = False
     try:
         with operation.locked():
-            is_ours = held.is_ours()
-            if is_ours:
+            if held.is_ours():
                 os.rename(temporary, target)
+                is_named = True
     finally:
-        if not is_ours:
+        if not is_named:
             files.remove(temporary)
-    if is_ours:
+    if is_named:
         files.sync_dir(target.parent)
-    return is_ours
+    return is_named
 
 
 def read_checkpoint(operation: OperationFolder, held: HeldClaim) -> Checkpoint | None:
@@ -54,7 +54,8 @@ def read_checkpoint(operation: OperationFolder, held: HeldClaim) -> Checkpoint |
 
 def read_begun(operation: OperationFolder, held: HeldClaim) -> set[str]:
     """The keys of the side effects that earlier runs of the step began."""
-    return {str(entry.get("key")) for entry in entries_in(operation.layout.once(held.step))}
+    keys = (entry.get("key") for entry in entries_in(operation.layout.once(held.step)))
+    return {key for key in keys if isinstance(key, str)}
 
 
 def note_begun(operation: OperationFolder, held: HeldClaim, key: str) -> bool:

@@ -194,6 +194,12 @@ class StateFile:
 
 
 def _read(path: str) -> Reading:
+    """Read what is under that name.
+
+    Raises:
+        OSError: the system cannot read it now (an input error, too many open files). That says nothing of the text:
+            an edit must not be set aside as nonsense for it.
+    """
     try:
         status = os.stat(path, follow_symlinks=False)
         content = files.read_bytes(path, SMALL)
@@ -201,7 +207,7 @@ def _read(path: str) -> Reading:
         return Reading(is_missing=True)
     except files.NotAFile as error:
         return Reading(faults=(str(error.strerror),))
-    except OSError as error:
+    except PermissionError as error:
         return Reading(faults=(f"it cannot be read: {error.strerror}",))
     told = (status.st_ctime, _stamp(status))
     try:

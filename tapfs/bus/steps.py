@@ -28,6 +28,7 @@ from tapfs.bus.requests import in_force
 from tapfs.bus.runs import read_run
 from tapfs.bus.states import State, Want
 from tapfs.bus.wants import write_want
+from tapfs.errors import TapfsError
 
 #: The type of a failure by a step that was interrupted again and again without getting anywhere.
 INTERRUPTED_TOO_OFTEN = "InterruptedTooOften"
@@ -62,10 +63,25 @@ def claim_step(operation: OperationFolder, path: str, epoch: int, attempt: int, 
             settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)
         publish(operation, settled.put_out)
     except BaseException:
-        if held is not None:
-            held.release()  # nobody will run the step, and its lock would look alive for as long as this process is
+        if held is not None:  # nobody will run the step, and its lock would look alive for as long as this process is
+            give_up_step(operation, held)
         raise
     return held if held is not None else Dropped(reason or "")
+
+
+def give_up_step(operation: OperationFolder, held: HeldClaim) -> None:
+    """Let go of a step about which nothing can be written, on a full disk, say; whoever looks next puts it out anew.
+
+    Taking the claim away needs no room. Where even that fails, the step is found as one whose worker was lost.
+    """
+    try:
+        with operation.locked():
+            if held.is_ours():
+                claims.drop(operation.layout, held.step.path)
+    except (OSError, TapfsError):
+        pass  # what came before is what people should read
+    finally:
+        held.release()
 
 
 def _note_start(operation: OperationFolder) -> None:
@@ -88,6 +104,8 @@ def _why_not(operation: OperationFolder, path: str, epoch: int, attempt: int) ->
         return f"the operation is {run.outcome}"
     if epoch != run.epoch:
         return f"the message is of epoch {epoch}, the operation in epoch {run.epoch}"
+    if step not in operation.frontier(plan, run.epoch)[1]:
+        return "a step before it is not committed"
     found = {out.path: out for out in claims.all_out(operation.layout)}.get(path)
     if found is None or found.claim is None:
         return "the step is not out"
@@ -217,12 +235,14 @@ def _end(
     """Write the end of a step if it is still ours, let go of the claim, settle, and publish what follows.
 
     `write` returns why it wrote nothing, or None. `pause_because` is the reason of a clause that asks to pause here.
+
+    Raises:
+        OSError: it could not be written. Where that was before the claim was let go of, `return_step` puts the step out
+            again; otherwise the end stands, and whoever settles next goes on from there.
     """
     with operation.locked():
-        try:
-            reason = _why_not_ours(operation, held) or write()
-        finally:
-            held.release()  # also when it could not be written: the step is then found as one whose worker went away
+        reason = _why_not_ours(operation, held) or write()
+        held.release()
         if reason is not None:
             claim = held.claim
             details = {"step": held.step.path, "epoch": claim.epoch, "attempt": claim.attempt, "reason": reason}

@@ -7,9 +7,11 @@ its worker, unless it holds a `DRAIN`: markers are levels, and a worker that com
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,14 @@ from tapfs.bus import files
 from tapfs.bus.clock import timestamp
 from tapfs.bus.fields import Field
 from tapfs.bus.layout import DRAIN, STOPPING, ControlLayout
-from tapfs.bus.locks import ClaimLock, is_held
+from tapfs.bus.locks import ClaimLock
 from tapfs.bus.records import Record, _of
 from tapfs.bus.requests import text_of_marker
 
 _CARD = "worker.json"
+#: How often a card's lock is tried, and seconds in between.
+_TRIES = 5
+_PAUSE_S = 0.002
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +62,14 @@ class WorkerFolder:
         while True:
             path = control.workers / (plain if number == 1 else f"{plain}.{number}")
             files.make_dir(path)
-            if not is_held(str(path / _CARD)):
-                card = WorkerCard(name=path.name, host=socket.gethostname(), pid=os.getpid(), started_at=timestamp(now))
-                lock = ClaimLock.place(str(path / _CARD), card.encode())
-                if lock.is_ours():  # else another took the name in the same instant
-                    files.remove(path / STOPPING)  # of one that did not come to its end
-                    return cls(path, lock)
-                lock.release()
+            card = WorkerCard(name=path.name, host=socket.gethostname(), pid=os.getpid(), started_at=timestamp(now))
+            try:
+                lock = _place(path / _CARD, card.encode()) if _remove_dead(path / _CARD) else None
+            except FileNotFoundError:  # who cleared up after a dead one took the folder away, too
+                continue
+            if lock is not None:
+                files.remove(path / STOPPING)  # of one that did not come to its end
+                return cls(path, lock)
             number += 1
 
     def has_drain(self) -> bool:
@@ -87,7 +93,10 @@ class WorkerFolder:
 
     def leave(self) -> None:
         """Take the folder away."""
-        _clear(self.path)
+        with suppress(OSError):
+            if self._lock.is_ours():
+                files.remove(self.path / _CARD)
+                _clear(self.path)
         self._lock.release()
 
 
@@ -99,13 +108,59 @@ def clear_dead(control: ControlLayout) -> None:
         return
     for name in names:
         path = control.workers / name
-        if files.exists(path / _CARD) and not is_held(str(path / _CARD)):
-            _clear(path)
+        with suppress(OSError):
+            if files.exists(path / _CARD) and _remove_dead(path / _CARD):
+                _clear(path)
+
+
+def _place(path: Path, content: bytes) -> ClaimLock | None:
+    """Make a card that is locked from the first instant of its name; None where another has one there."""
+    temporary = files.write_temporary(path.parent, content)
+    try:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.link(temporary, path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except FileExistsError:
+        return None
+    finally:
+        files.remove(temporary)
+    return ClaimLock(descriptor, str(path))
+
+
+def _remove_dead(path: Path) -> bool:
+    """Remove the card of a worker that died; says whether there is none any more.
+
+    Only under its lock, so that of all who see it dead one removes it, and never the card of one who came after it.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                os.unlink(path)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            if left:
+                time.sleep(_PAUSE_S)  # somebody who only looks has it for an instant
+        else:
+            return not files.exists(path)
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _clear(path: Path) -> None:
-    """Remove what is tapfs's own; a folder that holds more, such as a DRAIN, stays."""
+    """Remove what else is tapfs's own; a folder that holds more, such as a DRAIN, stays."""
     with suppress(OSError):
         files.remove(path / STOPPING)
-        files.remove(path / _CARD)
         os.rmdir(path)

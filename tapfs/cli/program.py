@@ -42,6 +42,7 @@ VERBS = {
     "cancel": ("ask", "Ask operations to stop for good."),
     "wait": ("wait", "Wait until an operation is in a state."),
     "verify": ("verify", "Check the control directory's files."),
+    "repair": ("repair", "Put right what verify finds."),
     "worker": ("serve", "Run a worker, which supervises too."),
     "supervise": ("serve", "Run a supervisor alone."),
     "up": ("serve", "Run all that one machine needs."),

@@ -22,18 +22,20 @@ from tapfs.bus.fields import Json
 from tapfs.bus.losses import pass_on
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Plan, Step
+from tapfs.bus.reconcile import Settled
 from tapfs.bus.records import Failure
 from tapfs.bus.steps import (
     Dropped,
     claim_step,
     commit_step,
     fail_step,
+    give_up_step,
     interrupt_step,
     release_step,
     retry_step,
     return_step,
 )
-from tapfs.errors import OperationUnknown, RecordInvalid, text_of
+from tapfs.errors import LockTimeout, OperationUnknown, RecordInvalid, TapfsError, text_of
 from tapfs.flow import employment
 from tapfs.flow.codec import from_json, to_json
 from tapfs.flow.message import StepHeader
@@ -109,11 +111,8 @@ class _Run:
             self._returned("begun", error)
             raise Ignore from None
         result, stored = self._run(place, args, kwargs)
-        try:
-            self._commit(stored)
-        except OSError as error:
-            self._returned("committed", error)
-            raise Ignore from None
+        if not self._commit(stored):
+            raise Ignore
         return result
 
     def _run(self, place: Place, args: list[Any], kwargs: dict[str, Any]) -> tuple[Any, Json]:
@@ -170,11 +169,13 @@ class _Run:
             return f"the clause raised {type(error).__name__}: {error}"[:500]
         return f"the clause {_name_of(self._plan.clause)} says so" if answer else None
 
-    def _commit(self, result: Json) -> None:
+    def _commit(self, result: Json) -> bool:
         place = self._plan.place(self._held.step.path) + 1
         is_at_tap = place < len(self._plan.steps) and place % self._plan.nth == 0
         because = self._ask_clause(result) if is_at_tap and self._plan.clause is not None else None
-        self._log(commit_step(self._operation, self._held, result, self._started_at, pause_because=because))
+        return self._end(
+            lambda: commit_step(self._operation, self._held, result, self._started_at, pause_because=because)
+        )
 
     def _why_leave(self, running_s: float) -> str | None:
         limits = [one for one in (self._plan.max_running_s, self._bus.max_running_s) if one is not None]
@@ -183,25 +184,17 @@ class _Run:
         return employment.why_leave()
 
     def _stopped(self, place: Place, reason: str) -> None:
-        if place.leave_because is not None:
-            self._log(interrupt_step(self._operation, self._held, place.leave_because))
+        leave, pause = place.leave_because, place.pause_because
+        if leave is not None:
+            self._end(lambda: interrupt_step(self._operation, self._held, leave))
         else:
-            self._log(release_step(self._operation, self._held, pause_because=place.pause_because))
+            self._end(lambda: release_step(self._operation, self._held, pause_because=pause))
         logger.info("operation %s stopped at a tap in step %s: %s", self._operation.id, self._held.step.label, reason)
-
-    def _returned(self, what: str, error: OSError) -> None:
-        """Put the step out again for later, for no fault of its own."""
-        text = f"it could not be {what} in {self._operation.actor}: {text_of(error)}"
-        logger.error("operation %s, step %s: %s", self._operation.id, self._held.step.label, text)
-        try:
-            self._log(return_step(self._operation, self._held, text))
-        except OSError:  # nothing can be written: it is found as a step whose worker went away
-            logger.exception("operation %s: its step could not be put out again", self._operation.id)
 
     def _retry(self, place: Place) -> None:
         place.try_to_save()
         not_before, retries = place.retry or (None, self._held.claim.retries)
-        self._log(retry_step(self._operation, self._held, not_before, retries))
+        self._end(lambda: retry_step(self._operation, self._held, not_before, retries))
 
     def _failed(self, place: Place | None, error: BaseException) -> None:
         if place is not None:
@@ -216,17 +209,41 @@ class _Run:
             worker=self._task.request.hostname,
             failed_at=timestamp(self._operation.now()),
         )
-        self._log(fail_step(self._operation, self._held, failure))
+        self._end(lambda: fail_step(self._operation, self._held, failure))
 
-    def _log(self, outcome: object) -> None:
+    def _end(self, write: Callable[[], Settled | Dropped]) -> bool:
+        """Write the step's end; says whether it is written, or does not count any more.
+
+        While somebody frozen holds the operation's lock nobody can do anything, so that is waited for. Where the files
+        cannot be written, the step is put out again.
+        """
+        name = f"operation {self._operation.id}, step {self._held.step.label}"
+        while True:
+            try:
+                outcome = write()
+                break
+            except LockTimeout as error:
+                logger.warning("%s: its end waits: %s", name, error)
+            except OSError as error:
+                if self._held.is_released:
+                    logger.error("%s: it has ended, but what follows has to wait: %s", name, text_of(error))
+                    return True
+                self._returned("ended", error)
+                return False
         if isinstance(outcome, Dropped):
-            logger.warning(
-                "operation %s: the end of step %s does not count: %s",
-                self._operation.id,
-                self._held.step.label,
-                outcome.reason,
-            )
+            logger.warning("%s: its end does not count: %s", name, outcome.reason)
         self._bus.tell_if_paused(self._operation)
+        return True
+
+    def _returned(self, what: str, error: OSError) -> None:
+        """Put the step out again for later, for no fault of its own."""
+        text = f"it could not be {what} in {self._operation.actor}: {text_of(error)}"
+        logger.error("operation %s, step %s: %s", self._operation.id, self._held.step.label, text)
+        try:
+            return_step(self._operation, self._held, text)
+        except (OSError, TapfsError) as second:
+            logger.error("operation %s: nothing can be written: %s", self._operation.id, text_of(second))
+            give_up_step(self._operation, self._held)
 
 
 def _name_of(reference: Json) -> str:

@@ -188,10 +188,16 @@ class Supervisor:
         for operation_id in ids:
             if operation_id in indexed or self._stopping.is_set():
                 continue
-            operation = self._control.operation(operation_id)
-            view = operation.state_file.read().view
-            if view is None or view.state not in FINAL:
+            if not self._has_ended(operation_id):
                 self._look_at(operation_id)
+
+    def _has_ended(self, operation_id: str) -> bool:
+        """Whether an operation's `state.json` says so; not where it cannot be read."""
+        try:
+            view = self._control.operation(operation_id).state_file.read().view
+        except OSError:
+            return False
+        return view is not None and view.state in FINAL
 
     def _look_at_due(self, now: float) -> None:
         due = [operation_id for operation_id, at in self._due.items() if at <= now]

@@ -131,13 +131,16 @@ def test_scribbling_into_a_held_claim_takes_it_from_nobody(bench: Bench) -> None
     bench.commit(operation, held)
 
 
-def test_a_claim_for_a_step_that_the_plan_does_not_have_is_taken_in(bench: Bench) -> None:
+def test_a_claim_for_a_step_that_the_plan_does_not_have_is_left_alone_and_holds_nobody(bench: Bench) -> None:
+    """It may be a stranger's; `repair` puts it aside."""
     operation = bench.start()
     claims.put_out(operation.layout, "0099", Claim(epoch=1, attempt=1))
     claims.put_out(operation.layout, "0005/0001", Claim(epoch=1, attempt=1))
-    assert [out.path for out in claims.all_out(operation.layout)] == ["0001", "0005/0001", "0099"]
+    (operation.layout.claims / "0005" / "notes.txt").write_text("mine")
     operation.reconcile()
-    assert [out.path for out in claims.all_out(operation.layout)] == ["0001"]
+    bench.finish(operation)
+    left = ["0005/0001", "0005/notes.txt", "0099"]
+    assert [out.path for out in claims.all_out(operation.layout)] == left
 
 
 def test_a_claim_still_being_written_is_not_out(bench: Bench) -> None:

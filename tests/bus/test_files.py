@@ -120,11 +120,15 @@ def test_replace_takes_the_place_of_a_link_and_leaves_its_target(tmp_path: Path)
     assert not (tmp_path / "a").is_symlink()
 
 
-def test_replace_of_a_folder_fails_and_leaves_no_temporary(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    with pytest.raises(IsADirectoryError):
+def test_replace_of_a_folder_sets_it_aside_with_all_that_is_in_it(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "mine").write_text(str(number))
         files.replace(tmp_path / "a", b"new")
-    assert names(tmp_path) == ["a"]
+        assert (tmp_path / "a").read_bytes() == b"new"
+        (tmp_path / "a").unlink()
+    assert names(tmp_path) == ["a.rejected-1", "a.rejected-2"]
+    assert (tmp_path / "a.rejected-2" / "mine").read_text() == "2"
 
 
 FULL_DISK = """

@@ -78,7 +78,7 @@ def test_a_step_is_committed_once_by_whoever_comes_first(bench: Bench) -> None:
         ("../../../etc/passwd", 1, 1, "the plan has no step"),
         ("0001", 2, 1, "the message is of epoch 2, the operation in epoch 1"),
         ("0001", 1, 2, "the message is of attempt 2, the step at attempt 1"),
-        ("0002", 1, 1, "the step is not out"),
+        ("0002", 1, 1, "a step before it is not committed"),
     ],
 )
 def test_a_message_that_is_not_the_one_in_force_is_dropped(

@@ -12,7 +12,7 @@ from click.testing import Result
 from support import wait_for
 from tapfs.bus import files
 from tapfs.bus.records import Checkpoint, Failure, Run
-from tapfs.bus.steps import commit_step, fail_step, write_checkpoint
+from tapfs.bus.steps import commit_step, fail_step
 
 Tapfs = Callable[..., Result]
 
@@ -28,7 +28,8 @@ def _findings(tapfs: Tapfs, *words: str) -> tuple[int, dict[str, tuple[str, str]
 def test_sound_operations_in_every_state_have_no_findings(bench: Any, tapfs: Tapfs) -> None:
     bench.start()
     running, paused, cancelled, failed, succeeded = (bench.start() for _ in range(5))
-    write_checkpoint(running, bench.claim(running), Checkpoint(done=1))
+    step = bench.claim(running).step
+    running.layout.checkpoint(step).write_bytes(Checkpoint(done=1.0).encode())
     commit_step(paused, bench.claim(paused), 1, "2026-11-22T10:15:07.120Z")
     paused.pause()
     cancelled.cancel()
@@ -131,7 +132,7 @@ def test_a_claim_that_is_none_is_a_fault(bench: Any, tapfs: Tapfs) -> None:
     operation = bench.start()
     operation.layout.claim("0001").write_text("mine")
     code, found = _findings(tapfs)
-    assert (code, found["0001"]) == (1, ("fault", "it is no claim"))
+    assert (code, found["0001"]) == (1, ("fault", "it is no claim: line 1, column 1: expecting value"))
 
 
 def test_an_active_operation_outside_the_index_is_a_fault(bench: Any, tapfs: Tapfs) -> None:
@@ -143,7 +144,7 @@ def test_an_active_operation_outside_the_index_is_a_fault(bench: Any, tapfs: Tap
 
 def test_leftovers_and_strangers_are_notes(bench: Any, tapfs: Tapfs) -> None:
     operation = bench.start()
-    (operation.path / ".tmp-1-2-abc").touch()
+    (operation.path / ".tmp-1-2-0a1b2c3d").touch()
     (operation.path / "notes.txt").touch()
     (operation.path / "pause").touch()
     (operation.path / "state.json.rejected-1").touch()
@@ -153,7 +154,7 @@ def test_leftovers_and_strangers_are_notes(bench: Any, tapfs: Tapfs) -> None:
     assert code == 0
     assert {name: severity for name, (severity, _) in found.items()} == dict.fromkeys(
         [
-            ".tmp-1-2-abc",
+            ".tmp-1-2-0a1b2c3d",
             "notes.txt",
             "pause",
             ".new-20261122-101502-tally-aaaaaa",
@@ -161,6 +162,35 @@ def test_leftovers_and_strangers_are_notes(bench: Any, tapfs: Tapfs) -> None:
         ],
         "note",
     )
+
+
+def test_a_torn_line_in_the_middle_of_the_journal_is_a_note(bench: Any, tapfs: Tapfs) -> None:
+    """Every crash in an append leaves one, and nothing is wrong with the operation."""
+    operation = bench.start()
+    with operation.layout.journal.open("ab") as stream:
+        stream.write(b'{"at": "2026')
+    operation.pause()
+    code, found = _findings(tapfs)
+    assert (code, found["journal.jsonl"]) == (0, ("note", "line 2: it is no JSON"))
+
+
+def test_what_repair_would_do_is_said_with_each_finding(bench: Any, tapfs: Tapfs) -> None:
+    operation = bench.start()
+    operation.layout.claim("0001").unlink()
+    operation.layout.claim("0001").mkdir()
+    result = tapfs("verify")
+    line = f"fault: control/operations/{operation.id}/claims/0001: it is a folder"
+    assert f"{line} (repair: it is put aside, and the step is put out again)\n" == result.stdout
+    assert result.stderr.endswith("hint: 'tapfs repair' sees to those that say so\n")
+    (found,) = json.loads(tapfs("verify", "--json").stdout)["findings"]
+    assert (found["remedy"], found["operation"]) == ("put aside", operation.id)
+
+
+def test_two_results_that_python_takes_for_equal_are_not(bench: Any, tapfs: Tapfs) -> None:
+    operation = bench.start()
+    bench.finish(operation, 1)
+    operation.layout.result.write_text("true\n")
+    assert _findings(tapfs)[0] == 1
 
 
 def test_one_operation_can_be_checked_alone(bench: Any, tapfs: Tapfs) -> None:

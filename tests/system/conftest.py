@@ -107,6 +107,12 @@ def any_site(request: pytest.FixtureRequest, tmp_path: Path, processes: Processe
 
 
 @pytest.fixture
+def make_site() -> type[Site]:
+    """For a site on a broker of the test's own."""
+    return Site
+
+
+@pytest.fixture
 def people(tmp_path: Path) -> Callable[[int], Path]:
     """Write a CSV file with so many rows; quoted commas, quotes and line breaks among them."""
 

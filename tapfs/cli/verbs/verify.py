@@ -23,23 +23,35 @@ def verify_verb(ctx: click.Context, part: str | None, is_json: bool) -> None:
     """Check the control directory's files.
 
     Each for itself, and against each other. Changes nothing. Exit code 1 when there is a fault; notes are worth
-    knowing, and no faults.
+    knowing, and no faults. What 'tapfs repair' would do about a finding is said with it.
     """
     control = open_control()
     checked, findings = verify_control(control) if part is None else (1, verify_operation(control.find(part)))
-    faults = sum(finding.severity is Severity.FAULT for finding in findings)
-    notes = len(findings) - faults
+    faults = number_of_faults(findings)
     if is_json:
         documents = [finding.document() for finding in findings]
-        print_json({"checked": checked, "faults": faults, "notes": notes, "findings": documents})
+        print_json({"checked": checked, "faults": faults, "notes": len(findings) - faults, "findings": documents})
     else:
         for finding in findings:
-            click.echo(_line(finding))
-        told = f"{words.counted(faults, 'fault')}, {words.counted(notes, 'note')}"
-        say(f"checked {words.counted(checked, 'operation')}: {told}")
+            click.echo(line_of(finding))
+        hint = "'tapfs repair' sees to those that say so" if any(finding.remedy for finding in findings) else None
+        say(f"checked {words.counted(checked, 'operation')}: {counts_of(findings)}", hint)
     ctx.exit(FAILED if faults else DONE)
 
 
-def _line(finding: Finding) -> str:
-    advice = f" ({finding.advice})" if finding.advice else ""
-    return f"{finding.severity}: {shown_path(Path(finding.path))}: {finding.text}{advice}"
+def number_of_faults(findings: list[Finding]) -> int:
+    """How many are faults; the others are notes."""
+    return sum(finding.severity is Severity.FAULT for finding in findings)
+
+
+def counts_of(findings: list[Finding]) -> str:
+    """How many there are: `2 faults, 1 note`."""
+    faults = number_of_faults(findings)
+    return f"{words.counted(faults, 'fault')}, {words.counted(len(findings) - faults, 'note')}"
+
+
+def line_of(finding: Finding) -> str:
+    """A finding in a line: `fault: control/.../claims/0001: it is a folder (repair: it is put aside ...)`."""
+    told = f"{'repair: ' if finding.remedy else ''}{finding.advice}"
+    advice = f" ({words.plain(told)})" if finding.advice else ""
+    return f"{finding.severity}: {words.plain(shown_path(Path(finding.path)))}: {words.plain(finding.text)}{advice}"
