@@ -37,6 +37,9 @@ test: $(TEST)  ## Run the whole test suite; PYTEST_ARGS="-k pause -x" to choose
 faults: $(TEST)  ## Kill each action at every system call, fill the disk, break it; needs strace
 	@$(BIN)/python -m pytest -m faults -n 2 --dist worksteal tests/faults $(PYTEST_ARGS)
 
+chaos: $(TEST)  ## Run operations while a seeded adversary kills, stops, flushes, edits; CHAOS_ARGS="--seed 7"
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS_ARGS)
+
 powercut: $(TEST)  ## Cut the power of ext4 and xfs under load; needs root
 	@$(BIN)/python -m pytest tests/powercut $(PYTEST_ARGS)
 

@@ -192,7 +192,7 @@ class Control:
             epoch=1,
             updated_at=timestamp(now),
         )
-        run = Run(want=new.want.value, reason=new.reason, asked_by=self.actor)
+        run = Run(epoch=1, want=new.want.value, reason=new.reason, asked_by=self.actor)
         for path, content in (
             (layout.identity, identity.encode()),
             (layout.plan, new.plan.encode()),

@@ -200,7 +200,11 @@ def _claim_to_write(step: Step, out: Out | None, epoch: int, now: float, recover
     published = seconds_of(claim.published_at) or 0.0
     waits_from = max(published, seconds_of(claim.not_before) or 0.0)
     # A clock that was set back must not keep a step from being published for ever.
-    is_due = claim.publishes == 0 or now >= waits_from + recovery.delay_s(claim.publishes) or now < published - 3600
+    is_due = (
+        claim.publishes == 0
+        or now >= waits_from + recovery.delay_s(claim.publishes)
+        or now < published - recovery.longest_delay_s
+    )
     again = replace(claim, publishes=claim.publishes + 1, published_at=timestamp(now), trouble=None)
     return again if is_due else None
 

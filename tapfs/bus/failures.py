@@ -34,7 +34,7 @@ def failure_of(operation: OperationFolder, step: Step, claim: Claim, kind: str, 
 def write_failure(operation: OperationFolder, path: str, failure: Failure) -> None:
     """Write down that the step at `path` failed, and take it in. Under the operation's lock."""
     run = read_run(operation)
-    files.replace(operation.layout.error, failure.encode())
+    files.replace_own(operation.layout.error, failure.encode())
     if run.outcome not in FINAL:
         files.replace(operation.layout.run, replace(run, outcome=State.FAILED.value).encode())
     claims.drop(operation.layout, path)

@@ -9,18 +9,16 @@ It does not promise that two writers take turns: that is what `locks` is for.
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import fcntl
 import itertools
 import os
-import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tapfs import settings
+from tapfs.bus import forks
 
 #: Permissions of what tapfs makes, before the umask: the owner and the group, nobody else.
 FILE_MODE = 0o660
@@ -29,8 +27,6 @@ DIR_MODE = 0o770
 #: Beginning of the name of a file that is still being written.
 TEMPORARY_PREFIX = ".tmp-"
 
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 _serial = itertools.count()
 
 #: What tells one version of a file from another (inodes are reused at once, so the inode alone does not).
@@ -156,14 +152,14 @@ def _sync(call: Callable[[int], None], descriptor: int) -> None:
 def write_temporary(folder: str | Path, content: bytes) -> str:
     """Write `content`, synced, under a name that nobody else uses in `folder`; return its path."""
     path = os.path.join(folder, f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_serial)}-{os.urandom(4).hex()}")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    descriptor = forks.open_alone(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
     try:
         try:
             with naming(path):
                 _write_all(descriptor, content)
                 _sync(os.fsync, descriptor)
         finally:
-            os.close(descriptor)
+            forks.close(descriptor)
     except BaseException:
         with suppress(OSError):
             os.unlink(path)
@@ -179,23 +175,28 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def replace(path: str | Path, content: bytes) -> None:
-    """Put `content` in the place of whatever has that name, durably. On an error the old file is unchanged.
-
-    A folder that somebody made there is set aside, as `<name>.rejected-<n>`: it must not keep an operation from moving.
-    """
+    """Put `content` in the place of whatever has that name, durably. On an error the old file is unchanged."""
     folder = os.path.dirname(path)
     temporary = write_temporary(folder, content)
     try:
-        try:
-            os.rename(temporary, path)
-        except IsADirectoryError:
-            set_aside(path, path)
-            os.rename(temporary, path)
+        os.rename(temporary, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
         raise
     sync_dir(folder)
+
+
+def replace_own(path: str | Path, content: bytes) -> None:
+    """Do the same for a name that is tapfs's own: a folder that somebody made there is set aside as `.rejected-<n>`.
+
+    It must not keep an operation from moving (law 10).
+    """
+    try:
+        replace(path, content)
+    except IsADirectoryError:
+        set_aside(path, path)
+        replace(path, content)
 
 
 def create(path: str | Path, content: bytes) -> None:
@@ -252,36 +253,6 @@ def read_tail(path: str | Path, size: int) -> bytes:
         os.close(descriptor)
 
 
-def exchange(one: str | Path, other: str | Path) -> bool:
-    """Swap two names in one step (`renameat2(2)` with RENAME_EXCHANGE).
-
-    Returns:
-        False where the system or the file system cannot; then nothing was changed.
-
-    Raises:
-        FileNotFoundError: one of the two is not there; nothing was changed.
-    """
-    if _renameat2 is None:
-        return False
-    if _renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
-        return False
-    raise OSError(code, os.strerror(code), str(other))
-
-
-def _load_renameat2() -> ctypes._NamedFuncPointer | None:
-    """Find the C library's `renameat2`; None where there is none (glibc before 2.28, other systems)."""
-    try:
-        return ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return None
-
-
-_renameat2 = _load_renameat2()
-
-
 def make_dir(path: str | Path) -> bool:
     """Make a folder, durably, if it is not there. Returns whether it was made."""
     try:
@@ -329,29 +300,3 @@ def remove(path: str | Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def has_writer(path: str | Path) -> bool | None:
-    """Say whether any process has that file open for writing; None where the system cannot tell.
-
-    A read lease can be had only while there is no writer (`fcntl(2)`, F_SETLEASE). It is given back at once; who opens
-    the file in that instant waits for it. The signal for that is set to one that is ignored by default: the default
-    SIGIO would end the process.
-    """
-    if not hasattr(fcntl, "F_SETLEASE"):
-        return None
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        # EWOULDBLOCK: another is looking in the same way, or a writer waits for it.
-        return True if error.errno == errno.EWOULDBLOCK else None
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as error:
-        return True if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK) else None
-    else:
-        return False
-    finally:
-        os.close(descriptor)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tapfs.bus import files
+from tapfs.bus import files, forks
 from tapfs.errors import ControlUnusable, LockTimeout, OperationUnknown
 
 if TYPE_CHECKING:
@@ -138,7 +139,10 @@ class FolderLock:
 
 
 class SingleHolder:
-    """A lock that one process at a time holds for as long as it lives, such as the supervisor's."""
+    """A lock that one process at a time holds for as long as it lives, such as the supervisor's.
+
+    A holder that is frozen keeps it; so it gives signs of life, by which the others can tell.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -163,6 +167,22 @@ class SingleHolder:
         except OSError as error:
             raise _unusable(self._path, error) from error
         return True
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process holds it."""
+        return self._lock.is_locked
+
+    def give_sign(self) -> None:
+        """Show that the holder is alive."""
+        os.utime(self._path)
+
+    def sign(self) -> files.Identity | None:
+        """What changes with each sign; None where there is no such file."""
+        try:
+            return files.identity_of(os.stat(self._path, follow_symlinks=False))
+        except FileNotFoundError:
+            return None
 
     def give_back(self) -> None:
         """Let another have it."""
@@ -196,6 +216,7 @@ class ClaimLock:
     def __init__(self, descriptor: int, path: str) -> None:
         self._descriptor: int | None = descriptor
         self._path = path
+        self._use = threading.Lock()  # one thread gives signs of life while another lets go
         ClaimLock._held.add(self)
 
     @classmethod
@@ -203,13 +224,13 @@ class ClaimLock:
         """Write a claim file, lock it, and only then give it its name, in place of the unheld one there."""
         temporary = files.write_temporary(os.path.dirname(path), content)
         try:
-            descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = forks.open_alone(temporary, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.rename(temporary, path)
                 files.sync_dir(os.path.dirname(path))
             except BaseException:
-                os.close(descriptor)
+                forks.close(descriptor)
                 raise
         except OSError as error:
             files.remove(temporary)
@@ -237,20 +258,22 @@ class ClaimLock:
 
     def touch(self) -> None:
         """Set the file's time to now; what it is called by now does not matter."""
-        if self._descriptor is not None:
-            os.utime(self._descriptor)
+        with self._use:
+            if self._descriptor is not None:
+                os.utime(self._descriptor)
 
     def release(self) -> None:
         """Let go of the lock; the file stays."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        with self._use:
+            if self._descriptor is not None:
+                forks.close(self._descriptor)
+                self._descriptor = None
 
     @classmethod
     def forget_all(cls) -> None:
-        """Close every claim of the parent, in a forked child."""
+        """Have none of the parent's claims, in a forked child; their descriptors are closed already."""
         for claim in list(cls._held):
-            claim.release()
+            claim._descriptor = None
         cls._held = weakref.WeakSet()
 
 

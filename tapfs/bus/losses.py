@@ -100,15 +100,22 @@ def refuse(operation: OperationFolder, path: str, epoch: int, attempt: int, kind
     """
 
     def note(out: Out, claim: Claim) -> bool:
-        if out.is_held:
+        if out.is_held or out.is_dead:
             return False
         crashes = claim.crashes + 1
         if crashes >= operation.recovery.max_crashes:
             step = operation.plan().step(path)
             write_failure(operation, path, failure_of(operation, step, claim, kind, trouble))
         else:
-            refused = replace(claim, crashes=crashes, trouble=trouble[:LONGEST_TROUBLE], holder=None)
-            claims.put_out(operation.layout, path, replace(refused, published_at=timestamp(operation.now())))
+            refused = replace(
+                claim,
+                attempt=claim.attempt + 1,  # so that the same message, doubled, does not count twice
+                crashes=crashes,
+                publishes=crashes,  # so that the delay grows
+                published_at=timestamp(operation.now()),
+                trouble=trouble[:LONGEST_TROUBLE],
+            )
+            claims.put_out(operation.layout, path, refused)
         return True
 
     _change(operation, path, epoch, attempt, note)
@@ -140,9 +147,11 @@ def _change(
         out = claims.find(operation.layout, path)
         if out is None or out.claim is None or not _is_of(out, out.claim, epoch, attempt):
             return False
-        if read_run(operation).outcome is not None:  # it has ended, or is paused: the next run begins anew
+        run = read_run(operation)
+        if run.outcome is not None or run.epoch != epoch:  # it has ended, or is paused: the next run begins anew
             return False
-        is_changed = change(out, out.claim)
+        # A holder that died between its commit and the end of its claim has done its step.
+        is_changed = not operation.is_committed(operation.plan().step(path)) and change(out, out.claim)
         settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)
     publish(operation, settled.put_out)
     return is_changed

@@ -155,9 +155,11 @@ def _decide(
 
 
 def _held_if_misfit(operation: OperationFolder, plan: Plan, run: Run, request: Request) -> tuple[Run, Request]:
-    """Keep a paused operation paused whose plan was changed so that it does not fit what is done, and say so."""
-    if run.outcome != State.PAUSED or request.want is not Want.RUN or plan is UNREADABLE:
+    """Keep a paused operation paused whose plan cannot be read, or does not fit what is done any more, and say so."""
+    if run.outcome != State.PAUSED or request.want is not Want.RUN:
         return run, request
+    if plan is UNREADABLE:  # `message` says why
+        return run, replace(request, want=Want.PAUSE)
     faults = misfits(operation.layout, plan)
     if not faults:
         return run, request
@@ -187,7 +189,7 @@ def _with_readable_result(operation: OperationFolder, plan: Plan, before: Run, d
             epoch=decision.run.epoch,
             failed_at=timestamp(operation.now()),
         )
-        files.replace(operation.layout.error, failure.encode())
+        files.replace_own(operation.layout.error, failure.encode())
         return replace(decision, state=State.FAILED, run=replace(decision.run, outcome=State.FAILED.value))
     return decision
 
@@ -209,11 +211,11 @@ def _carry_out(operation: OperationFolder, decision: Decision, before: Run, run:
     """Write the outcome, then take in and put out."""
     layout = operation.layout
     if decision.state is State.SUCCEEDED and before.outcome != State.SUCCEEDED:
-        files.replace(layout.result, encode(operation.result_of(plan.steps[-1])))
+        files.replace_own(layout.result, encode(operation.result_of(plan.steps[-1])))
         files.put_aside(layout.error, layout.attic_file("error.json", run.epoch))
     if decision.worn_out is not None:
         step = plan.step(decision.worn_out.path)
-        files.replace(layout.error, _worn_out(operation, decision, step).encode())
+        files.replace_own(layout.error, _worn_out(operation, decision, step).encode())
     if run != before:
         files.replace(layout.run, run.encode())
     for path in decision.take_in:

@@ -118,7 +118,7 @@ class Run(Record):
         told: the last epoch whose pause the workflow's callback was told of.
     """
 
-    epoch: int = _of(Field((int,), default=1))
+    epoch: int = _of(Field((int,), required=True))
     outcome: str | None = _of(
         Field((str, type(None)), choices=(State.PAUSED, State.SUCCEEDED, State.FAILED, State.CANCELLED))
     )

@@ -71,7 +71,7 @@ def in_force(control: ControlLayout, layout: OperationLayout) -> Request:
     try:
         run = Run.decode(files.read_bytes(layout.run, _MARKER_LIMIT))
     except (FileNotFoundError, files.NotAFile, Faulty):
-        run = Run()
+        run = Run(epoch=1)
     request = own(run)
     state_file = StateFile(layout)
     displaced = state_file.displaced_edits()

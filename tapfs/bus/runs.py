@@ -38,7 +38,7 @@ def _rebuilt_run(operation: OperationFolder) -> Run:
         epoch=max(epoch, 1) if ended else epoch + 1,
         outcome=last if ended else None,
         started_at=started_at,
-        want=view.want if view else held,
+        want=view.want if view and held is not Want.CANCEL else held,
         reason=view.reason if view else None,
         notice="run.json was lost or spoilt; it was made anew from the other files",
     )

@@ -21,7 +21,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tapfs.bus import files
+from tapfs.bus import files, swap
 from tapfs.bus.fields import Faulty
 from tapfs.bus.layout import DISPLACED_PREFIX, OperationLayout
 from tapfs.bus.records import SMALL, StateView
@@ -163,7 +163,7 @@ class StateFile:
         hidden = self._hidden(*parts)
         os.rename(temporary, hidden)
         try:
-            if not files.exchange(hidden, self._path):
+            if not swap.exchange(hidden, self._path):
                 self._put_without_exchange(hidden)
         except FileNotFoundError:
             with suppress(FileExistsError):
@@ -220,7 +220,7 @@ def _has_settled(path: str, status: os.stat_result) -> bool:
     age = time.time() - max(status.st_mtime, status.st_ctime)
     if not stat.S_ISREG(status.st_mode) or age < 0 or age >= OPEN_SETTLE_S:
         return True
-    return age >= SETTLE_S and files.has_writer(path) is not True
+    return age >= SETTLE_S and swap.has_writer(path) is not True
 
 
 def _is_quiet(path: str) -> bool:
@@ -229,7 +229,7 @@ def _is_quiet(path: str) -> bool:
     In this order: who had it open and wrote before the first look has changed the time that the second one sees. The
     caller reads the file once more.
     """
-    has_writer = files.has_writer(path)
+    has_writer = swap.has_writer(path)
     try:
         status = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:

@@ -23,12 +23,12 @@ from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.plan import Step
 from tapfs.bus.reconcile import Settled, settle
-from tapfs.bus.records import LONGEST_TROUBLE, Claim, Commit, Failure, Holder
+from tapfs.bus.records import LONGEST_TROUBLE, Claim, Commit, Failure, Holder, Run
 from tapfs.bus.requests import in_force
 from tapfs.bus.runs import read_run
 from tapfs.bus.states import State, Want
 from tapfs.bus.wants import write_want
-from tapfs.errors import TapfsError
+from tapfs.errors import RecordInvalid, TapfsError
 
 #: The type of a failure by a step that was interrupted again and again without getting anywhere.
 INTERRUPTED_TOO_OFTEN = "InterruptedTooOften"
@@ -158,8 +158,20 @@ def fail_step(operation: OperationFolder, held: HeldClaim, failure: Failure) -> 
 
 
 def release_step(operation: OperationFolder, held: HeldClaim, *, pause_because: str | None = None) -> Settled | Dropped:
-    """Give a step back that stopped at a tap; it is uncommitted, and its checkpoint says how far it came."""
-    return _end(operation, held, lambda: claims.drop(operation.layout, held.step.path), pause_because)
+    """Give a step back that stopped at a tap; it is uncommitted, and its checkpoint says how far it came.
+
+    Put out for its next attempt, so that Celery's count of retries lives on where whoever settles keeps the claim.
+    """
+    again = replace(
+        held.claim,
+        attempt=held.claim.attempt + 1,
+        publishes=0,
+        published_at=None,
+        cause=None,
+        not_before=None,
+        holder=None,
+    )
+    return _end(operation, held, lambda: claims.put_out(operation.layout, held.step.path, again), pause_because)
 
 
 def retry_step(operation: OperationFolder, held: HeldClaim, not_before: str | None, retries: int) -> Settled | Dropped:
@@ -241,7 +253,13 @@ def _end(
             again; otherwise the end stands, and whoever settles next goes on from there.
     """
     with operation.locked():
-        reason = _why_not_ours(operation, held) or write()
+        try:
+            reason = _why_not_ours(operation, held) or write()
+        except OSError:
+            raise
+        except BaseException:
+            held.release()
+            raise
         held.release()
         if reason is not None:
             claim = held.claim
@@ -268,7 +286,10 @@ def _why_not_ours(operation: OperationFolder, held: HeldClaim) -> str | None:
 
 def take_pause_notice(operation: OperationFolder) -> bool:
     """Say whether the workflow's callback is to be told of this epoch's pause; says so to one caller only."""
-    if read_run(operation).outcome != State.PAUSED:
+    try:
+        if Run.read(operation.layout.run).outcome != State.PAUSED:
+            return False
+    except (FileNotFoundError, RecordInvalid):  # whoever settles makes it anew
         return False
     with operation.locked():
         run = read_run(operation)

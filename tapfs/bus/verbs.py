@@ -117,15 +117,18 @@ def resume(operation: OperationFolder, reason: str | None = None) -> Answer:
 
 
 def _check_plan(operation: OperationFolder) -> None:
-    """Raise `Refused` for a plan that does not fit what is done; one that cannot be read is told of in `message`."""
+    """Raise `Refused` for a plan that cannot be read, or does not fit what is done."""
     try:
         faults = misfits(operation.layout, operation.plan())
-    except (FileNotFoundError, RecordInvalid):
-        return
+        why = f"its plan does not fit what is done: {'; '.join(faults)}"
+    except FileNotFoundError:
+        faults, why = ["missing"], "its workflow.json is missing"
+    except RecordInvalid as error:
+        faults, why = list(error.faults), str(error)
     if faults:
         raise Refused(
-            f"cannot resume operation '{operation.id}': its plan does not fit what is done: {'; '.join(faults)}",
-            hint=f"put '{operation.layout.plan}' back as it was; nothing was changed",
+            f"cannot resume operation '{operation.id}': {why}",
+            hint=f"put '{operation.layout.plan}' back as it was, or cancel; nothing was changed",
         )
 
 

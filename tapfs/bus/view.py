@@ -52,7 +52,7 @@ def _message(operation: OperationFolder, run: Run, state: State) -> str | None:
         asked = markers(operation.control, operation.layout)
         parts += [f"held by {marker.source}" + (f": {marker.reason}" if marker.reason else "") for marker in asked]
         troubles = {out.path: out.claim.trouble for out in claims.all_out(operation.layout) if out.claim}
-        parts += [f"cannot publish step {path}: {text}; it is tried again" for path, text in troubles.items() if text]
+        parts += [f"step {path} waits: {text}; it is tried again" for path, text in troubles.items() if text]
     elif state is State.FAILED:
         with suppress(FileNotFoundError, RecordInvalid):
             failure = Failure.read(operation.layout.error, LARGE)

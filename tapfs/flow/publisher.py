@@ -106,11 +106,8 @@ class CeleryPublisher:
         now = time.monotonic()
         at, answer = self._seen.get(queue, (float("-inf"), False))
         if now >= at + _BELIEVED_S:
-            with self._app.producer_or_acquire() as producer, producer.connection.channel() as channel:
-                try:
-                    answer = channel.queue_declare(queue=queue, passive=True).message_count > 0
-                except producer.connection.channel_errors:  # there is no such queue, or none for want of messages
-                    answer = False
+            with self._app.producer_or_acquire() as producer:
+                answer = _has_messages(producer.connection, queue)
             self._seen[queue] = (now, answer)
         return answer
 
@@ -131,3 +128,15 @@ class CeleryPublisher:
                 serializer="json",  # never pickle, whatever the app's `task_serializer` is
                 **options,
             )
+
+
+def _has_messages(connection: Any, queue: str) -> bool:
+    """Ask the broker for a queue's length; raises `OperationalError` where it is away, as sending does."""
+    connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+    try:
+        with connection.channel() as channel:
+            return bool(channel.queue_declare(queue=queue, passive=True).message_count)
+    except connection.channel_errors:  # there is no such queue, or none for want of messages
+        return False
+    except connection.connection_errors as error:
+        raise OperationalError(str(error)) from error

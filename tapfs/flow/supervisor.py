@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from tapfs.bus.operation import Operation
 from tapfs.bus.states import ACTIVE, FINAL, State
 from tapfs.bus.workers import clear_dead
 from tapfs.errors import OperationUnknown, TapfsError
-from tapfs.flow.silence import Silence
+from tapfs.flow.silence import Silence, Stillness
 from tapfs.flow.watch import Watch
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ SCAN_INTERVAL_S = 2.0
 INDEX_INTERVAL_S = 300.0
 #: Seconds between two tries to become the one that acts.
 STANDBY_INTERVAL_S = 1.0
+#: Seconds without a sign of life of the one that acts after which another acts, too; two at once do no harm.
+SILENT_SUPERVISOR_S = 10.0
 #: Seconds after which an operation with an edit in the making is looked at again.
 LOOK_AGAIN_S = 0.12
 #: Seconds after an error before the next scan.
@@ -71,6 +74,8 @@ class Supervisor:
         self._due: dict[str, float] = {}
         self._troubles: dict[str, str] = {}
         self._at_rest: dict[str, tuple[files.Identity | None, ...]] = {}
+        self._next_sign = 0.0
+        self._others = Stillness(2 * max(STANDBY_INTERVAL_S, scan_interval_s))
         self._silence = Silence(bus.control.recovery.silent_after_s, 2 * scan_interval_s)
         self._returns_seen = self._returns_of_broker()
 
@@ -79,12 +84,18 @@ class Supervisor:
         self._control.prepare()
         try:
             while not self._stopping.is_set():
-                if self._holder.take():
+                if self._may_act():
                     self._act()
                 else:
                     self._stopping.wait(STANDBY_INTERVAL_S)
         finally:
             self._holder.give_back()
+
+    def _may_act(self) -> bool:
+        """Whether to act: the lock is ours, or its holder has been silent for too long: frozen, or out of reach."""
+        if self._holder.take():
+            return True
+        return self._others.look(self._holder.sign(), time.monotonic()) >= SILENT_SUPERVISOR_S
 
     @property
     def is_stopping(self) -> bool:
@@ -106,6 +117,9 @@ class Supervisor:
             next_scan = next_rebuild = 0.0
             while not self._stopping.is_set():
                 now = time.monotonic()
+                if now >= next_scan and not self._show_life():
+                    logger.info("another supervises %s again", self._control.path)
+                    return
                 if now >= next_rebuild:
                     next_rebuild = now + INDEX_INTERVAL_S
                     self._rebuild_index()
@@ -117,6 +131,21 @@ class Supervisor:
         finally:
             if self._watch is not None:
                 self._watch.stop()
+
+    def _show_life(self) -> bool:
+        """Give a sign of life; says whether to go on acting, which one in the place of a silent one does until then."""
+        if self._holder.take():
+            self._give_sign()
+            return True
+        return self._others.look(self._holder.sign(), time.monotonic()) > 0
+
+    def _give_sign(self) -> None:
+        """Give a sign of life, if the last is older than a scan usually is; scans may be long."""
+        now = time.monotonic()
+        if self._holder.is_ours and now >= self._next_sign:
+            with suppress(OSError):  # what cannot be written now may be at the next scan
+                self._holder.give_sign()
+            self._next_sign = now + STANDBY_INTERVAL_S
 
     def _note_hints(self, timeout_s: float) -> None:
         """Wait for file events, for as long as there is nothing else to do, and note whom they concern."""
@@ -144,6 +173,7 @@ class Supervisor:
         for operation_id in ids:
             if self._stopping.is_set():
                 return True
+            self._give_sign()
             if not self._is_at_rest(operation_id):
                 self._look_at(operation_id, at_once=has_returned)
         if self._watch is not None:

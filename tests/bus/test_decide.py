@@ -13,10 +13,11 @@ from tapfs.bus.plan import Step
 from tapfs.bus.records import Claim, Run
 from tapfs.bus.requests import Request
 from tapfs.bus.states import FINAL, State, Want
+from tapfs.errors import TapfsError
 
 FIRST, SECOND = plan_of(2).steps
 RECOVERY = Recovery(first_delay_s=10, longest_delay_s=60, max_crashes=3)
-STARTED = Run(started_at=timestamp(START))
+STARTED = Run(epoch=1, started_at=timestamp(START))
 HOLDER = {"worker": "w", "host": "h", "pid": 1, "claimed_at": timestamp(START)}
 
 
@@ -45,7 +46,7 @@ def put_out(decision: Decision) -> Claim:
 
 
 def test_what_is_not_out_is_put_out() -> None:
-    decision = decided(run=Run())
+    decision = decided(run=Run(epoch=1))
     assert decision.state is State.QUEUED
     assert put_out(decision) == Claim(epoch=1, attempt=1, publishes=1, published_at=timestamp(START))
 
@@ -56,14 +57,14 @@ def test_nothing_is_put_out_by_who_cannot_publish() -> None:
 
 
 def test_an_operation_is_queued_until_its_first_claim_and_runs_from_then() -> None:
-    assert decided(out(), run=Run()).state is State.QUEUED
+    assert decided(out(), run=Run(epoch=1)).state is State.QUEUED
     assert decided(out()).state is State.RUNNING
-    assert decided(out(held=True), run=Run()).state is State.RUNNING
+    assert decided(out(held=True), run=Run(epoch=1)).state is State.RUNNING
 
 
 def test_nothing_leads_back_to_queued_also_not_a_resume_before_the_first_claim() -> None:
     """B107."""
-    decision = decided(run=Run(outcome="paused"))
+    decision = decided(run=Run(epoch=1, outcome="paused"))
     assert (decision.state, decision.run.epoch, put_out(decision).epoch) == (State.RUNNING, 2, 2)
 
 
@@ -216,6 +217,103 @@ def test_an_eta_is_kept() -> None:
     step = replace(FIRST, options={"eta": "2027-01-15T09:00:00.000Z"})
     assert put_out(decided(frontier=(step,))).not_before == "2027-01-15T09:00:00.000Z"
     assert put_out(decided(frontier=(replace(FIRST, options={"eta": 5}),))).not_before is None
+
+
+@pytest.mark.parametrize("outcome", [None, "paused"], ids=["pausing", "paused"])
+def test_a_pause_leaves_a_retry_out_that_waits_and_takes_in_all_else(outcome: str | None) -> None:
+    """B09: the claim is the only place that says how often a step was tried and when it is due."""
+    retry = out(cause="retry", attempt=3, retries=2, not_before=timestamp(START + 600))
+    decision = decided(retry, out("0007", retries=1), run=replace(STARTED, outcome=outcome), want=Want.PAUSE)
+    assert (decision.state, decision.take_in, decision.put_out) == (State.PAUSED, ("0007",), ())
+
+
+def test_a_retry_that_waited_over_a_pause_keeps_its_count_and_its_time() -> None:
+    """B09: no attempt is used up; it is the first of a new epoch."""
+    due = timestamp(START + 600)
+    retry = out(cause="retry", attempt=3, publishes=4, retries=2, not_before=due)
+    claim = put_out(decided(retry, run=replace(STARTED, outcome="paused"), now=START + 60))
+    assert (claim.epoch, claim.attempt, claim.publishes) == (2, 1, 1)
+    assert (claim.retries, claim.not_before, claim.cause) == (2, due, None)
+
+
+@pytest.mark.parametrize("want", [Want.PAUSE, Want.CANCEL])
+def test_an_interrupted_step_is_not_put_out_again_while_the_operation_stops(want: Want) -> None:
+    """B16."""
+    for waiting in (out(attempt=2, cause="interruption"), out(attempt=2, cause="retry", retries=1), out(dead=True)):
+        decision = decided(waiting, out("0002", held=True), want=want, now=START + 9999)
+        assert decision.put_out == ()
+        assert decision.state in (State.PAUSING, State.CANCELLING)
+
+
+def test_a_cancel_takes_a_waiting_retry_in() -> None:
+    decision = decided(out(cause="retry", retries=1), want=Want.CANCEL)
+    assert (decision.state, decision.take_in) == (State.CANCELLED, ("0001",))
+
+
+def test_a_death_with_progress_counts_as_the_first_of_its_kind_and_forgets_interruptions() -> None:
+    """B67: what gets on may lose its worker as often as it likes."""
+    died = replace(out(dead=True, crashes=2, interruptions=9), has_progressed=True)
+    claim = put_out(decided(died))
+    assert (claim.crashes, claim.interruptions) == (1, 0)
+    claim = put_out(decided(out(dead=True, crashes=1, interruptions=9)))
+    assert (claim.crashes, claim.interruptions) == (2, 9)
+
+
+def test_how_a_holder_was_lost_is_not_said_of_the_next_attempt() -> None:
+    assert put_out(decided(out(dead=True, lost_to="signal 9"))).lost_to is None
+
+
+@pytest.mark.parametrize("crashes", [1, 2, 5])
+def test_so_many_crashes_are_too_many_as_the_recovery_says(crashes: int) -> None:
+    """B66."""
+    facts = Facts(STARTED, Request(Want.RUN, None, "", ""), (out(dead=True, crashes=crashes - 1),), (FIRST,), True)
+    assert decide(facts, START, Recovery(max_crashes=crashes), can_publish=True).state is State.FAILED
+    assert decide(facts, START, Recovery(max_crashes=crashes + 1), can_publish=True).state is State.INTERRUPTED
+
+
+def test_who_only_looks_does_not_give_a_step_up() -> None:
+    """It may have been started with other limits."""
+    decision = decided(out(dead=True, crashes=99), can_publish=False)
+    assert (decision.state, decision.worn_out) == (State.INTERRUPTED, None)
+
+
+def test_a_step_that_was_interrupted_is_interrupted_until_it_is_claimed_again() -> None:
+    """B60."""
+    assert decided(out(attempt=2, cause="interruption")).state is State.INTERRUPTED
+    assert decided(out(attempt=2, cause="interruption", held=True)).state is State.RUNNING
+    assert decided(out(attempt=2, cause="retry", retries=1)).state is State.RUNNING
+
+
+# ---- the limits
+
+
+def test_the_longest_delay_is_the_limit_also_of_the_first() -> None:
+    recovery = Recovery(first_delay_s=100, longest_delay_s=30)
+    assert [recovery.delay_s(publishes) for publishes in (1, 2, 10**9)] == [30, 30, 30]
+    assert [Recovery().delay_s(publishes) for publishes in (1, 2, 3, 4)] == [10, 20, 30, 30]
+    assert Recovery(first_delay_s=0.0).delay_s(5) == 0.0
+
+
+def test_the_environment_sets_the_limits_and_the_rest_is_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Recovery.of_environment() == Recovery()
+    for name, value in (
+        ("TAPFS_FIRST_DELAY_S", "0.5"),
+        ("TAPFS_LONGEST_DELAY_S", "7"),
+        ("TAPFS_MAX_CRASHES", "1"),
+        ("TAPFS_SILENT_AFTER_S", "15"),
+    ):
+        monkeypatch.setenv(name, value)
+    assert Recovery.of_environment() == Recovery(
+        first_delay_s=0.5, longest_delay_s=7.0, max_crashes=1, max_interruptions=10, silent_after_s=15.0
+    )
+    assert type(Recovery.of_environment().max_crashes) is int
+
+
+@pytest.mark.parametrize("variable", ["TAPFS_MAX_CRASHES", "TAPFS_MAX_INTERRUPTIONS", "TAPFS_LONGEST_DELAY_S"])
+def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "none")
+    with pytest.raises(TapfsError, match=f"{variable} is 'none'"):
+        Recovery.of_environment()
 
 
 def test_deciding_changes_nothing_of_what_it_is_given() -> None:

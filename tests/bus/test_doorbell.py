@@ -18,7 +18,7 @@ def test_an_operation_that_could_not_be_published_stays_queued_says_why_and_is_p
     bench.trouble = "cannot reach redis://localhost"
     operation = bench.start()
     assert operation.state is State.QUEUED
-    assert operation.view().message == "cannot publish step 0001: cannot reach redis://localhost; it is tried again"
+    assert operation.view().message == "step 0001 waits: cannot reach redis://localhost; it is tried again"
     assert operation.id in bench.control.active_ids()
     bench.now += 9
     operation.reconcile()
@@ -37,7 +37,7 @@ def test_the_trouble_stands_as_long_as_it_lasts(bench: Bench) -> None:
     for wait_s in (10, 20, 40):
         bench.now += wait_s
         operation.reconcile()
-        assert "cannot publish step 0001: no" in (operation.view().message or "")
+        assert "step 0001 waits: no" in (operation.view().message or "")
     assert operation.state is State.QUEUED
 
 
@@ -46,7 +46,7 @@ def test_a_commit_stands_although_what_follows_could_not_be_published(bench: Ben
     held = bench.claim(operation)
     bench.trouble = "no"
     assert bench.commit(operation, held).state is State.RUNNING
-    assert operation.view().message == "cannot publish step 0002: no; it is tried again"
+    assert operation.view().message == "step 0002 waits: no; it is tried again"
 
 
 def test_trouble_with_a_message_that_was_claimed_meanwhile_is_nobodys(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support import Processes, skip_unless
-from tapfs.bus import files
+from tapfs.bus import files, swap
 
 
 @pytest.fixture
@@ -112,6 +112,30 @@ def test_bytes_are_synced_before_they_get_their_name_and_the_folder_after(
     assert calls == order
 
 
+@pytest.mark.parametrize(
+    ("value", "is_synced"), [(None, True), ("on", True), ("", True), ("OFF", True), ("off", False)]
+)
+def test_everything_is_synced_unless_the_user_wants_speed_and_then_nothing_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str | None, is_synced: bool
+) -> None:
+    """What is written is whole either way, as long as the power stays."""
+    calls: list[str] = []
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda descriptor, name=name: calls.append(name))
+    if value is not None:
+        monkeypatch.setenv("TAPFS_SYNC", value)
+    files.make_dirs(tmp_path / "b" / "c", tmp_path)
+    files.replace(tmp_path / "a", b"one")
+    files.create(tmp_path / "new", b"two")
+    files.append_line(tmp_path / "lines", b"three")
+    files.put_aside(tmp_path / "new", tmp_path / "attic" / "new")
+    files.sync_dir(tmp_path)
+    assert bool(calls) == is_synced
+    assert (tmp_path / "a").read_bytes() == b"one"
+    assert (tmp_path / "attic" / "new").read_bytes() == b"two"
+    assert (tmp_path / "lines").read_bytes() == b"three\n"
+
+
 def test_replace_takes_the_place_of_a_link_and_leaves_its_target(tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"mine")
     (tmp_path / "a").symlink_to("target")
@@ -120,11 +144,18 @@ def test_replace_takes_the_place_of_a_link_and_leaves_its_target(tmp_path: Path)
     assert not (tmp_path / "a").is_symlink()
 
 
-def test_replace_of_a_folder_sets_it_aside_with_all_that_is_in_it(tmp_path: Path) -> None:
+def test_replace_of_a_folder_fails_and_leaves_no_temporary(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError):
+        files.replace(tmp_path / "a", b"new")
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_folder_in_the_place_of_a_file_of_tapfs_is_set_aside_with_all_that_is_in_it(tmp_path: Path) -> None:
     for number in (1, 2):
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "mine").write_text(str(number))
-        files.replace(tmp_path / "a", b"new")
+        files.replace_own(tmp_path / "a", b"new")
         assert (tmp_path / "a").read_bytes() == b"new"
         (tmp_path / "a").unlink()
     assert names(tmp_path) == ["a.rejected-1", "a.rejected-2"]
@@ -252,7 +283,7 @@ def test_read_tail_returns_the_end_and_nothing_of_what_is_no_file(tmp_path: Path
 def can_exchange(tmp_path: Path) -> None:
     for name in ("x", "y"):
         (tmp_path / name).touch()
-    skip_unless(files.exchange(tmp_path / "x", tmp_path / "y"), "exchange two names")
+    skip_unless(swap.exchange(tmp_path / "x", tmp_path / "y"), "exchange two names")
     for name in ("x", "y"):
         (tmp_path / name).unlink()
 
@@ -261,7 +292,7 @@ def can_exchange(tmp_path: Path) -> None:
 def test_exchange_swaps_two_names(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     (tmp_path / "b").mkdir()
-    assert files.exchange(tmp_path / "a", tmp_path / "b")
+    assert swap.exchange(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "a").is_dir()
     assert (tmp_path / "b").read_bytes() == b"one"
 
@@ -270,31 +301,31 @@ def test_exchange_swaps_two_names(tmp_path: Path) -> None:
 def test_exchange_with_nothing_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     with pytest.raises(FileNotFoundError):
-        files.exchange(tmp_path / "a", tmp_path / "b")
+        swap.exchange(tmp_path / "a", tmp_path / "b")
     assert names(tmp_path) == ["a"]
 
 
 def test_exchange_says_where_the_system_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_renameat2", None)
+    monkeypatch.setattr(swap, "_renameat2", None)
     (tmp_path / "a").write_bytes(b"one")
-    assert not files.exchange(tmp_path / "a", tmp_path / "b")
+    assert not swap.exchange(tmp_path / "a", tmp_path / "b")
     assert names(tmp_path) == ["a"]
 
 
 def test_has_writer_sees_a_writer_and_nobody_else(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
-    skip_unless(files.has_writer(path) is not None, "take a lease on a file")
+    skip_unless(swap.has_writer(path) is not None, "take a lease on a file")
     with path.open("rb"):
-        assert files.has_writer(path) is False
+        assert swap.has_writer(path) is False
     with path.open("ab"):
-        assert files.has_writer(path) is True
-    assert files.has_writer(path) is False
+        assert swap.has_writer(path) is True
+    assert swap.has_writer(path) is False
 
 
 def test_has_writer_does_not_know_of_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
-    assert [files.has_writer(tmp_path / name) for name in ("nothing", "link", ".")] == [None, None, None]
+    assert [swap.has_writer(tmp_path / name) for name in ("nothing", "link", ".")] == [None, None, None]
 
 
 @pytest.mark.usefixtures("umask_027")

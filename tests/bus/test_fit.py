@@ -157,7 +157,6 @@ def test_taking_pause_away_keeps_an_operation_paused_whose_plan_was_changed_and_
     assert [one.step.path for one in bench.published].count("0001") == 2, "nothing that was done is done again"
 
 
-@pytest.mark.xfail(strict=True, reason="a plan that cannot be read lets a paused operation begin a new epoch")
 @pytest.mark.parametrize("way", ["resume", "rm PAUSE"])
 def test_a_step_that_stands_twice_in_the_plan_keeps_the_operation_paused_and_is_named(bench: Bench, way: str) -> None:
     """B35."""

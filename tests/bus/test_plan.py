@@ -128,6 +128,33 @@ def test_a_spoilt_plan_is_refused_with_the_place() -> None:
     assert "field 'path': 2 is a whole number, not a text" in found
 
 
+def test_a_step_that_stands_there_twice_is_refused_and_every_such_step_is_named() -> None:
+    """B35: which of the two was done could not be told apart."""
+    step = {"kind": "step", "path": "0001", "name": "a", "task": "t.a"}
+    inner = {"kind": "sequence", "parts": [step, step | {"path": "0002"}]}
+    parts = [step, inner, step | {"path": "0003"}, step | {"path": "0002", "name": "other"}]
+    found = faults_of(json.dumps({"workflow": {"kind": "sequence", "parts": parts}}))
+    assert "step 0001 stands there 2 times" in found
+    assert "step 0002 stands there 2 times" in found
+    assert "0003" not in found
+
+
+@pytest.mark.parametrize("limit", [None, 0.5, 3600])
+def test_a_maximum_running_time_is_kept_with_the_plan(limit: float | None) -> None:
+    """B62."""
+    plan = plan_of(2, max_running_s=limit)
+    assert Plan.decode(plan.encode()).max_running_s == limit
+
+
+def test_a_plan_of_a_version_without_a_maximum_running_time_has_none() -> None:
+    """B76."""
+    document = json.loads(plan_of(1).encode())
+    del document["max_running_s"]
+    assert Plan.decode(json.dumps(document).encode()).max_running_s is None
+    document["max_running_s"] = "long"
+    assert "field 'max_running_s'" in faults_of(json.dumps(document))
+
+
 def test_a_name_that_is_not_utf_8_survives_the_plan() -> None:
     plan = Plan(sequence_of([Step("0001", "a", "t.a", args=["caf\udce9.csv"])]))
     assert Plan.decode(plan.encode()) == plan

@@ -97,7 +97,7 @@ def test_a_reason_may_be_so_long_and_no_longer() -> None:
 
 
 def test_two_records_share_no_default() -> None:
-    assert Run().hinted is not Run().hinted
+    assert Run(epoch=1).hinted is not Run(epoch=1).hinted
 
 
 @pytest.mark.parametrize(

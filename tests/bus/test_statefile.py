@@ -14,7 +14,7 @@ from support import skip_unless, wait_for
 from support.bench import Bench, events, history
 from support.editors import EDITORS, as_vim, by_rename, in_place
 from support.mortal import deaths
-from tapfs.bus import files
+from tapfs.bus import swap
 from tapfs.bus.operation import Operation
 from tapfs.bus.records import StateView
 from tapfs.bus.requests import in_force
@@ -30,7 +30,7 @@ PAUSE = '{"want": "pause", "reason": "by hand"}'
 def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of putting the file in place."""
     if request.param == "no exchange":
-        monkeypatch.setattr(files, "_renameat2", None)
+        monkeypatch.setattr(swap, "_renameat2", None)
 
 
 def settled(operation: Operation) -> Operation:
@@ -189,7 +189,7 @@ def test_a_file_that_was_truncated_and_is_written_a_moment_later_is_no_nonsense(
 
 def test_an_invalid_text_that_somebody_has_open_is_left_alone_for_longer(bench: Bench) -> None:
     operation = bench.start()
-    skip_unless(files.has_writer(operation.layout.state) is not None, "take a lease on a file")
+    skip_unless(swap.has_writer(operation.layout.state) is not None, "take a lease on a file")
     with operation.layout.state.open("w") as editor:
         editor.write('{"want": ')
         editor.flush()
@@ -415,7 +415,7 @@ def test_no_displaced_file_is_left_behind(bench: Bench) -> None:
 def test_a_displaced_file_is_kept_for_a_moment_where_nobody_can_tell_who_has_it_open(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "has_writer", lambda path: None)
+    monkeypatch.setattr(swap, "has_writer", lambda path: None)
     operation = bench.start()
     operation.pause()
     time.sleep(SETTLE_S * 1.5)
@@ -472,7 +472,7 @@ class Typist(threading.Thread):
         fresh.write_text(text)
         while True:  # a swap instead of a rename: what is overwritten comes out, so that account can be kept
             try:
-                files.exchange(fresh, self._path)
+                swap.exchange(fresh, self._path)
                 break
             except FileNotFoundError:  # where there is no exchange, the name is free for an instant
                 continue
@@ -540,7 +540,7 @@ def _can_exchange(bench: Bench) -> bool:
     for name in ("x", "y"):
         (bench.path / name).parent.mkdir(exist_ok=True)
         (bench.path / name).touch()
-    return files.exchange(bench.path / "x", bench.path / "y")
+    return swap.exchange(bench.path / "x", bench.path / "y")
 
 
 def _follow_last(bench: Bench, operation: Operation) -> None:

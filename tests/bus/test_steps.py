@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -13,9 +14,11 @@ from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.control import Control
 from tapfs.bus.fields import Json
+from tapfs.bus.losses import give_away
 from tapfs.bus.operation import Operation
 from tapfs.bus.reconcile import Settled
-from tapfs.bus.records import Checkpoint, Failure
+from tapfs.bus.records import Checkpoint, Claim, Failure
+from tapfs.bus.runs import read_run
 from tapfs.bus.saved import read_checkpoint, write_checkpoint
 from tapfs.bus.states import State, Want
 from tapfs.bus.steps import (
@@ -23,11 +26,14 @@ from tapfs.bus.steps import (
     claim_step,
     commit_step,
     fail_step,
+    give_up_step,
+    interrupt_step,
     release_step,
     retry_step,
+    return_step,
     take_pause_notice,
 )
-from tapfs.errors import RecordInvalid
+from tapfs.errors import RecordInvalid, Refused
 
 
 def commit(bench: Bench, operation: Operation, held: HeldClaim, result: Json = None) -> Settled | Dropped:
@@ -305,6 +311,340 @@ def test_a_retry_while_a_pause_is_asked_is_not_published(bench: Bench) -> None:
     assert (operation.state, len(bench.published)) == (State.PAUSED, 1)
 
 
+# ---- interrupted for the worker's sake
+
+
+def claim_of(operation: Operation, path: str = "0001") -> Claim:
+    return Claim.read(operation.layout.claim(path))
+
+
+def test_an_interrupted_step_is_out_again_at_once_for_another_and_uses_up_no_retry(bench: Bench) -> None:
+    """B60: interrupted, which is no failure and no retry."""
+    operation = bench.start()
+    retry_step(operation, bench.claim(operation), None, 2)
+    settled = interrupt_step(operation, bench.claim(operation), "the worker got SIGTERM")
+    assert isinstance(settled, Settled)
+    assert settled.state is State.INTERRUPTED
+    last = bench.published[-1]
+    assert (last.step.path, last.attempt, last.number, last.retries, last.not_before) == ("0001", 3, 1, 2, None)
+    claim = claim_of(operation)
+    assert (claim.cause, claim.holder, claim.crashes, claim.interruptions) == ("interruption", None, 0, 1)
+    assert read_run(operation).interruptions == 1
+    (entry,) = events(operation, "interrupted")
+    assert (entry["step"], entry["attempt"], entry["reason"]) == ("0001", 2, "the worker got SIGTERM")
+    assert operation.failure() is None
+    bench.claim(operation)
+    assert operation.state is State.RUNNING
+    assert history(operation) == ["queued", "running", "interrupted", "running"]
+
+
+def test_a_step_that_is_interrupted_again_and_again_without_progress_fails_and_a_resume_tries_anew(
+    bench: Bench,
+) -> None:
+    """B67."""
+    operation = bench.start()
+    limit = operation.recovery.max_interruptions
+    for count in range(1, limit + 1):
+        interrupt_step(operation, bench.claim(operation), "the worker got SIGTERM")
+        assert claim_of(operation).interruptions == count
+    assert operation.state is State.INTERRUPTED
+    interrupt_step(operation, bench.claim(operation), "it ran for its maximum of 5 s")
+    assert operation.state is State.FAILED
+    failure = operation.failure()
+    assert failure is not None
+    assert (failure.type, failure.step, failure.worker) == ("InterruptedTooOften", "0001-one", "worker@test")
+    assert f"{limit + 1} times in a row without getting further" in failure.message
+    assert failure.message.endswith("the last time: it ran for its maximum of 5 s")
+    count = len(bench.published)
+    bench.now += 3600
+    operation.reconcile()
+    assert len(bench.published) == count, "it is not tried a second time"
+    operation.resume()
+    interrupt_step(operation, bench.claim(operation), "again")
+    assert claim_of(operation).interruptions == 1
+    bench.finish(operation)
+
+
+def test_a_step_that_gets_further_between_interruptions_is_never_given_up(bench: Bench) -> None:
+    """B67: progress starts the count anew."""
+    operation = bench.start()
+    for turn in range(3 * operation.recovery.max_interruptions):
+        held = bench.claim(operation)
+        saved = Checkpoint(done=float(turn), epoch=held.claim.epoch, attempt=held.claim.attempt)
+        assert write_checkpoint(operation, held, saved)
+        assert isinstance(interrupt_step(operation, held, "it ran for its maximum of 5 s"), Settled)
+        assert claim_of(operation).interruptions == 0
+    assert operation.state is State.INTERRUPTED
+    bench.finish(operation)
+
+
+def test_crashes_and_interruptions_without_progress_do_not_make_each_other_forgotten(bench: Bench) -> None:
+    """B66: a step that now takes its worker down and now is interrupted gets to its limit all the same."""
+    operation = bench.start()
+    for _ in range(2):
+        bench.claim(operation).release()
+        operation.reconcile()
+        interrupt_step(operation, bench.claim(operation), "the worker got SIGTERM")
+    claim = claim_of(operation)
+    assert (claim.crashes, claim.interruptions) == (2, 2)
+    bench.claim(operation).release()
+    assert operation.reconcile().state is State.FAILED
+
+
+@pytest.mark.parametrize(("state", "end"), [("pausing", State.PAUSED), ("cancelling", State.CANCELLED)])
+@pytest.mark.parametrize(
+    "end_of_run",
+    [
+        lambda operation, held: interrupt_step(operation, held, "the worker got SIGTERM"),
+        lambda operation, held: retry_step(operation, held, None, 1),
+        lambda operation, held: return_step(operation, held, "the disk is full"),
+        release_step,
+    ],
+    ids=["interruption", "retry", "return", "release"],
+)
+def test_a_step_put_out_again_while_the_operation_stops_is_not_published(
+    bench: Bench, state: str, end: State, end_of_run: Callable[[Operation, HeldClaim], Settled | Dropped]
+) -> None:
+    """B16."""
+    operation, held = bench.in_state(state)
+    assert held is not None
+    settled = end_of_run(operation, held)
+    assert isinstance(settled, Settled)
+    bench.now += 3600
+    operation.reconcile()
+    assert (settled.state, operation.state, len(bench.published)) == (end, end, 1)
+    assert isinstance(bench.take(operation), Dropped)
+    operation.resume()
+    assert [(one.step.path, one.epoch) for one in bench.published] == [("0001", 1), ("0001", 2)]
+    bench.finish(operation)
+
+
+@pytest.mark.parametrize("marker", ["PAUSE", "CANCEL"])
+def test_a_stop_that_nobody_has_seen_yet_keeps_an_interrupted_step_from_being_published(
+    bench: Bench, marker: str
+) -> None:
+    """B16."""
+    operation = bench.start()
+    held = bench.claim(operation)
+    (operation.path / marker).touch()
+    interrupt_step(operation, held, "the worker got SIGTERM")
+    assert operation.state in (State.PAUSED, State.CANCELLED)
+    assert len(bench.published) == 1
+
+
+def test_between_two_taps_an_interrupted_step_goes_on_although_a_pause_is_asked(bench: Bench) -> None:
+    operation = bench.start(4, nth=2)
+    bench.step(operation)
+    held = bench.claim(operation)
+    operation.pause()
+    interrupt_step(operation, held, "the worker got SIGTERM")
+    assert (operation.state, bench.published[-1].attempt) == (State.PAUSING, 2)
+    assert bench.step(operation).state is State.PAUSED
+
+
+def test_a_step_that_could_not_be_begun_or_ended_is_out_again_after_a_while_and_says_why(bench: Bench) -> None:
+    """For no fault of its own, and for as long as it takes."""
+    operation = bench.start()
+    for turn in range(1, 8):
+        held = bench.claim(operation)
+        settled = return_step(operation, held, "no space left on device")
+        assert isinstance(settled, Settled)
+        assert (settled.state, settled.put_out, len(bench.published)) == (State.INTERRUPTED, (), turn)
+        assert "no space left on device" in (operation.view().message or "")
+        claim = claim_of(operation)
+        assert (claim.attempt, claim.crashes, claim.interruptions, claim.retries) == (turn + 1, 0, 0, 0)
+        bench.now += 9.9
+        operation.reconcile()
+        assert len(bench.published) == turn
+        bench.now += 0.1
+        operation.reconcile()
+        assert bench.published[-1].attempt == turn + 1
+    bench.finish(operation)
+    assert operation.view().message is None
+
+
+# ---- retries over a pause
+
+
+def test_a_retry_that_falls_due_while_paused_waits_and_uses_up_no_attempt(bench: Bench) -> None:
+    """B09."""
+    operation = bench.start()
+    due = timestamp(bench.now + 30)
+    retry_step(operation, bench.claim(operation), due, 2)
+    operation.pause()
+    assert operation.state is State.PAUSED
+    for _ in range(4):
+        bench.now += 60
+        operation.reconcile()
+        assert len(bench.published) == 2
+        assert isinstance(bench.take(operation), Dropped)
+    operation.resume()
+    last = bench.published[-1]
+    assert (last.epoch, last.attempt, last.retries, last.not_before) == (2, 1, 2, due)
+    held = bench.claim(operation)
+    assert held.claim.retries == 2
+    bench.commit(operation, held)
+    bench.finish(operation)
+
+
+@pytest.mark.parametrize("marker", [False, True], ids=["verb", "marker"])
+def test_a_retry_asked_for_while_pausing_is_not_published_and_its_count_outlives_pauses(
+    bench: Bench, marker: bool
+) -> None:
+    """B08, B09: the count and the time are there after several pauses, too, with no attempt between them."""
+    operation = bench.start()
+    held = bench.claim(operation)
+    due = timestamp(bench.now + 900)
+    pause = operation.path / "PAUSE"
+    pause.touch() if marker else operation.pause()
+    retry_step(operation, held, due, 3)
+    assert (operation.state, len(bench.published)) == (State.PAUSED, 1)
+    for epoch in (2, 3, 4):
+        pause.unlink() if marker else operation.resume()
+        operation.reconcile()
+        last = bench.published[-1]
+        assert (last.epoch, last.attempt, last.retries, last.not_before) == (epoch, 1, 3, due)
+        pause.touch() if marker else operation.pause()
+        operation.reconcile()
+        assert operation.state is State.PAUSED
+    operation.resume()
+    bench.finish(operation)
+
+
+def test_a_retry_that_waits_when_the_operation_fails_or_is_cancelled_begins_anew(bench: Bench) -> None:
+    operation = bench.start()
+    retry_step(operation, bench.claim(operation), timestamp(bench.now + 30), 2)
+    operation.cancel()
+    operation.resume()
+    assert (bench.published[-1].retries, bench.published[-1].not_before) == (0, None)
+
+
+# ---- a finish and a cancel, a failure and a pause
+
+
+def test_a_cancel_after_the_last_step_has_ended_is_refused_and_its_end_stands(bench: Bench) -> None:
+    """B47, B18: a finish beats a cancel when the last step ended first."""
+    operation = bench.start(1)
+    bench.step(operation, "all")
+    before = snapshot(operation.path)
+    for _ in range(2):
+        with pytest.raises(Refused, match="it has already succeeded"):
+            operation.cancel("too late")
+    assert snapshot(operation.path) == before
+    assert operation.result == "all"
+
+
+def test_a_cancel_that_stopped_the_last_step_at_a_tap_beats_its_end(bench: Bench) -> None:
+    """B47, the other way round; a resume finishes without repeating what is done."""
+    operation = bench.start(2)
+    bench.step(operation, "first")
+    held = bench.claim(operation)
+    operation.cancel()
+    release_step(operation, held)
+    assert operation.state is State.CANCELLED
+    assert isinstance(commit(bench, operation, held, "late"), Dropped)
+    assert bench.drop(operation) == "the operation is cancelled"
+    assert operation.reconcile().state is State.CANCELLED
+    assert not operation.layout.result.exists()
+    operation.resume()
+    bench.finish(operation)
+    assert [one.step.path for one in bench.published] == ["0001", "0002", "0002"]
+
+
+def test_of_a_finish_and_a_cancel_in_the_same_instant_one_wins_and_all_files_agree(bench: Bench) -> None:
+    """B47, B56: whichever, the record of the end is whole."""
+    ends = set()
+    for _ in range(25):
+        operation = bench.start(1)
+        held = bench.claim(operation)
+        start = threading.Barrier(2)
+        refused = []
+
+        def cancel(operation: Operation = operation, refused: list[Refused] = refused, start=start) -> None:
+            other = bench.other(operation)
+            start.wait()
+            try:
+                other.cancel("enough")
+            except Refused as error:
+                refused.append(error)
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        start.wait()
+        commit(bench, operation, held, "all")
+        thread.join()
+        state = operation.reconcile().state
+        ends.add((state, bool(refused), "cancelling" in history(operation)))
+        assert state is State.SUCCEEDED, "the last step had ended, and is committed once"
+        assert operation.result == "all"
+        assert operation.failure() is None
+        assert history(operation)[-1] == "succeeded"
+        assert claims.all_out(operation.layout) == []
+    print(ends)
+
+
+def test_a_failure_that_lands_before_a_cancel_stands_and_the_other_way_round(bench: Bench) -> None:
+    """B47."""
+    operation = bench.start()
+    bench.fail(operation)
+    with pytest.raises(Refused, match="it has already failed"):
+        operation.cancel()
+    operation, held = bench.in_state("cancelling")
+    assert held is not None
+    fail_step(operation, held, Failure(type="ValueError", message="no", step="0001-one"))
+    assert operation.state is State.FAILED, "it had ended before it came to a tap, and says so"
+    operation, held = bench.in_state("cancelling")
+    assert held is not None
+    release_step(operation, held)
+    assert isinstance(fail_step(operation, held, Failure(type="ValueError")), Dropped)
+    assert (operation.state, operation.failure()) == (State.CANCELLED, None)
+
+
+# ---- claims of the dead and of the living
+
+
+def test_a_claim_whose_process_died_blocks_nobody_and_that_of_a_living_one_does(bench: Bench) -> None:
+    """B73."""
+    operation = bench.start()
+    child = os.fork()
+    if child == 0:
+        try:
+            claim_step(bench.other(operation), "0001", 1, 1, "w")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert claim_of(operation).holder is not None, "it started and did not finish, and that can be seen"
+    bench.now += 0.001
+    operation.reconcile()
+    held = bench.claim(operation)
+    assert held.claim.attempt == 2
+    bench.now += 10 * 3600
+    for other in (operation, bench.other(operation)):
+        other.reconcile()
+        assert "claimed" in bench.drop(other)
+    assert len(bench.published) == 2
+    bench.commit(operation, held)
+
+
+def test_a_step_that_began_and_did_not_finish_is_seen_as_such_until_it_is_taken_up(bench: Bench) -> None:
+    """B74: in the claim, in the state, and in what `verify` says of a claim whose holder is gone."""
+    operation = bench.start()
+    held = bench.claim(operation)
+    claimed_at = held.claim.held_by
+    assert claimed_at is not None
+    held.release()
+    (out,) = claims.all_out(operation.layout)
+    assert out.is_dead
+    assert out.claim is not None
+    assert out.claim.held_by == claimed_at
+    looker = bench.other(operation, publisher=None)
+    assert looker.reconcile().state is State.INTERRUPTED
+    assert claim_of(operation).held_by == claimed_at, "who cannot publish leaves it as it is"
+    operation.reconcile()
+    assert (claim_of(operation).held_by, claim_of(operation).cause) == (None, "crash")
+    bench.finish(operation)
+
+
 # ---- checkpoints
 
 
@@ -352,7 +692,8 @@ def test_a_result_that_json_cannot_hold_is_refused_and_the_step_is_not_lost(benc
     with pytest.raises(TypeError):
         commit(bench, operation, held, {1, 2})
     assert not operation.is_committed(held.step)
-    assert operation.reconcile().state is State.INTERRUPTED
+    give_up_step(operation, held)
+    operation.reconcile()
     bench.finish(operation)
 
 
@@ -503,7 +844,28 @@ def test_a_commit_that_cannot_be_written_gives_the_step_to_the_next_worker(bench
     with pytest.raises(NotADirectoryError):
         commit(bench, operation, held)
     operation.layout.steps.unlink()
-    assert operation.reconcile().state is State.INTERRUPTED
+    assert held.is_ours(), "so that it can be put out again"
+    assert isinstance(return_step(operation, held, "it is no folder"), Settled)
+    assert operation.state is State.INTERRUPTED
+    bench.now += 10
+    operation.reconcile()
+    bench.finish(operation)
+
+
+def test_a_step_that_was_given_up_is_put_out_by_whoever_looks_next_and_only_its_holder_can_do_so(
+    bench: Bench,
+) -> None:
+    """Also where nothing at all can be written: taking a claim away needs no room."""
+    operation = bench.start()
+    held = bench.claim(operation)
+    give_away(operation, "0001", 1, 1, "it is frozen")
+    follower = bench.claim(operation)
+    give_up_step(operation, held)
+    assert follower.is_ours()
+    give_up_step(operation, follower)
+    assert claims.all_out(operation.layout) == []
+    give_up_step(operation, follower)
+    operation.reconcile()
     bench.finish(operation)
 
 

@@ -102,7 +102,7 @@ def test_a_broker_that_cannot_be_reached_leaves_the_operation_queued_and_says_so
         process.errors
     )
     assert operation.state == "queued"
-    assert "cannot publish" in (operation.view().message or "")
+    assert "waits: " in (operation.view().message or "")
 
 
 def test_trouble_with_the_broker_is_told_also_where_a_supervisor_publishes_first(

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from faults.injection import Outcome, Tell
-
 from support.bench import Bench, events, history, plan_of
 from support.waiting import wait_for
 from tapfs.bus import files

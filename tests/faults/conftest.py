@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from faults.injection import why_not
 from faults.range import Range
-
 from support.machine import skip_unless
 from tapfs.bus import statefile, verify
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from faults.actions import ACTIONS, Action
 from faults.injection import Fault
 from faults.range import Range

@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from faults.actions import Action, CommitLast, CommitStep
 from faults.injection import Call, Fault, Outcome, Subject, Tell
 from faults.range import Point, Range
-
 from tapfs.bus import files
 from tapfs.bus.fields import Json
 

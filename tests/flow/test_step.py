@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +276,14 @@ def test_an_end_that_cannot_be_written_leaves_the_step_to_be_recovered(
     with monkeypatch.context() as patch:
         patch.setattr(steps.files, "create", full)
         post.deliver_next()
-    assert operation.state is State.RUNNING
+    assert operation.state is State.INTERRUPTED
+    claim = claim_of(operation)
+    assert (claim.holder, claim.crashes) == (None, 0)
+    assert "No space left" in (claim.trouble or "").replace("no", "No")
+    assert "step 0001 waits: it could not be ended" in (operation.view().message or "")
+    assert post.waiting == [], "it is tried again after a while, not at once"
+    bus.control.now = lambda: time.time() + 60
+    bus.control.operation(operation.id).now = bus.control.now
     bus.reconcile(operation)
     post.deliver_all()
     assert operation.state is State.SUCCEEDED
@@ -435,12 +443,14 @@ def test_a_message_for_a_step_that_is_not_in_the_plan_has_no_effect(
     assert drops_of(operation)[0] == "the plan has no step 0002"
 
 
-def test_a_message_for_a_step_that_is_not_out_has_no_effect(note: Any, bus: Bus, post: Post, runs: list[Any]) -> None:
+def test_a_message_for_a_step_whose_turn_has_not_come_has_no_effect(
+    note: Any, bus: Bus, post: Post, runs: list[Any]
+) -> None:
     operation = tappable(note.s() | note.s(), bus=bus).delay()
     [message] = post.waiting
     post.deliver(message, step="0002")
     assert runs == []
-    assert drops_of(operation) == ["the step is not out"]
+    assert drops_of(operation) == ["a step before it is not committed"]
 
 
 def test_fields_of_a_later_version_in_a_header_do_no_harm(note: Any, bus: Bus, post: Post, runs: list[Any]) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from tapfs.bus import files
+from tapfs.bus import files, swap
 
 #: Exit status of a child that died as planned.
 _DEAD = 17
@@ -65,5 +65,5 @@ def _make_mortal(left: int) -> None:
 
     for name in ("rename", "link", "unlink", "mkdir"):
         setattr(os, name, mortal(getattr(os, name)))
-    files.exchange = mortal(files.exchange)
+    swap.exchange = mortal(swap.exchange)
     files.append_line = mortal(files.append_line)

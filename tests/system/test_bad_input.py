@@ -111,7 +111,7 @@ def test_an_operation_waits_for_a_broker_that_cannot_be_reached(site, own_redis:
     started = site.tapfs("start", "countdown", "steps=2", "seconds=0")
     operation = site.bus.find(started.output.strip())
     assert operation.state == "queued"
-    assert "cannot publish" in (operation.view().message or "")
+    assert "waits: " in (operation.view().message or "")
     assert "broker" in started.errors
     own_redis.start()
     site.worker()

@@ -141,7 +141,7 @@ def test_everything_is_published_again_when_the_broker_comes_back(own_site, own_
     own_redis.stop()
     unsent = own_site.start("countdown", steps=2, seconds=0)
     assert unsent.state == "queued"
-    wait_for(lambda: "cannot publish" in (unsent.view().message or ""), 20, lambda: own_site.show(unsent))
+    wait_for(lambda: "waits: " in (unsent.view().message or ""), 20, lambda: own_site.show(unsent))
     own_redis.start()
     for operation in (busy, *waiting, unsent):
         own_site.wait(operation, "succeeded", 60)
