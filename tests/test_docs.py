@@ -4,9 +4,11 @@ import ast
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,19 +18,33 @@ from tapfs import settings
 from tapfs.bus import plan, records
 from tapfs.bus.control import Control, NewOperation
 from tapfs.bus.decide import Recovery
-from tapfs.bus.fields import Field
+from tapfs.bus.fields import Field, check_object
+from tapfs.bus.force import GRACE_S
 from tapfs.bus.journal import Journal
-from tapfs.bus.layout import KNOWN
+from tapfs.bus.layout import DRAIN, KNOWN, STOPPING
 from tapfs.bus.locks import SingleHolder
+from tapfs.bus.losses import give_away
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Plan, Step, sequence_of
+from tapfs.bus.reconcile import WORKER_LOST
 from tapfs.bus.records import Checkpoint, Failure
-from tapfs.bus.saved import write_checkpoint
+from tapfs.bus.repair import repair
+from tapfs.bus.saved import note_begun, write_checkpoint
 from tapfs.bus.states import TABLE, State, Want
-from tapfs.bus.steps import HeldClaim, claim_step, commit_step, fail_step, release_step
+from tapfs.bus.steps import (
+    INTERRUPTED_TOO_OFTEN,
+    HeldClaim,
+    claim_step,
+    commit_step,
+    fail_step,
+    interrupt_step,
+    release_step,
+)
+from tapfs.bus.verify import verify_operations
+from tapfs.bus.workers import WorkerCard, WorkerFolder
 from tapfs.cli.program import VERBS
 from tapfs.cli.verbs.list import _HEADS as HEADS
-from tapfs.flow import message
+from tapfs.flow import message, pulse, supervisor
 from tapfs.flow.builtin import built_in_bus
 
 PROJECT = Path(__file__).parent.parent
@@ -36,11 +52,16 @@ README = PROJECT / "README.md"
 FORMAT = PROJECT / "docs" / "format.md"
 DESIGN = PROJECT / "docs" / "design.md"
 OPERATIONS = PROJECT / "docs" / "operations.md"
-PAGES = [README, PROJECT / "CHANGELOG.md", PROJECT / "control" / "README.md", FORMAT, DESIGN, OPERATIONS]
+GUARANTEES = PROJECT / "docs" / "guarantees.md"
+PAGES = [README, PROJECT / "CHANGELOG.md", PROJECT / "control" / "README.md", FORMAT, DESIGN, OPERATIONS, GUARANTEES]
 ID = re.compile(r"[0-9]{8}-[0-9]{6}-([a-z0-9_]+)-[a-z0-9]{6}")
+
+#: A line of `*.once.jsonl`, which is read leniently: only its key counts.
+ONCE = {name: Field((kind,), required=True) for name, kind in (("key", str), ("at", str), ("attempt", int))}
 
 #: The record behind each heading of format.md that has a table of fields; of the rest, the fields' own specification.
 SPECIFICATIONS = {
+    "workers/<name>/": [WorkerCard.specification()],
     "operation.json": [records.Identity.specification()],
     "workflow.json": [plan._PLAN, plan._STEP],
     "state.json": [records.StateView.specification()],
@@ -48,6 +69,7 @@ SPECIFICATIONS = {
     "claims/<path>": [records.Claim.specification(), records.Holder.specification()],
     "steps/<path>-<name>.json": [records.Commit.specification()],
     "steps/<path>-<name>.checkpoint.json": [records.Checkpoint.specification()],
+    "steps/<path>-<name>.once.jsonl": [ONCE],
     "error.json": [records.Failure.specification()],
     "The message": [message._HEADER_FIELDS],
 }
@@ -265,14 +287,19 @@ def test_every_verb_of_the_readme_takes_the_options_named_there() -> None:
 def test_the_readme_names_the_variables_and_their_defaults() -> None:
     rows = {row[0].strip("`"): row[1] for row in table_in(README.read_text(), "variable")}
     names = {value for name, value in vars(settings).items() if name.endswith("_VARIABLE")}
-    assert rows.keys() == names
+    recovery = {f"TAPFS_{field.name.upper()}": f"`{getattr(Recovery(), field.name):g}`" for field in fields(Recovery)}
+    assert rows.keys() == names | recovery.keys()
+    assert rows.items() >= recovery.items()
     assert rows["TAPFS_CONTROL"] == f"`{settings.control_path()}`"
     assert rows["TAPFS_DATA"] == f"`{settings.data_path()}`"
+    (docstring,) = tables_in(settings.__doc__ or "")
+    assert [row[0] for row in docstring[1]] == [f"`{name}`" for name in rows]
 
 
-def test_the_makefile_has_the_targets_and_variables_that_the_readme_names() -> None:
+@pytest.mark.parametrize("page", [README, GUARANTEES], ids=lambda page: str(page.relative_to(PROJECT)))
+def test_the_makefile_has_the_targets_and_variables_that_a_page_names(page: Path) -> None:
     makefile = (PROJECT / "Makefile").read_text()
-    for target, variable in re.findall(r"[`$] ?make ([a-z]+)(?: ([A-Z]+)=)?", README.read_text()):
+    for target, variable in re.findall(r"[`$] ?make ([a-z]+)(?: ([A-Z]+)=)?", page.read_text()):
         assert f"\n{target}:" in makefile, target
         assert not variable or f"\n{variable} ?=" in makefile, variable
 
@@ -295,10 +322,21 @@ def test_the_table_of_states_is_that_of_the_code() -> None:
 def test_the_design_names_the_delays_of_the_code() -> None:
     text = " ".join(sections_of(DESIGN)["Recovery"].split())
     delays = Recovery()
-    assert [delays.delay_s(number) for number in (1, 2, 3, 4, 9)] == [10, 20, 40, 60, 60]
-    assert "10 s after it was published, then 20, 40, and every 60 s" in text
+    assert [delays.delay_s(number) for number in (1, 2, 3, 4, 9)] == [10, 20, 30, 30, 30]
+    assert "10 s after it was published, then 20, and every 30 s" in text
     assert delays.max_crashes == 3
     assert "lost three holders" in text
+    assert delays.max_interruptions == 10
+    assert "more than ten times" in text
+    text = " ".join(sections_of(DESIGN)["Signs of life"].split())
+    assert f"every {pulse.INTERVAL_S:g} s" in text
+    assert f"for {delays.silent_after_s:g} s" in text
+    assert f"{2 * supervisor.SCAN_INTERVAL_S:g} s of it count" in text
+    assert f"{GRACE_S:g} s" in sections_of(DESIGN)["Force"]
+    assert f"for {supervisor.SILENT_SUPERVISOR_S:g} s" in " ".join(sections_of(DESIGN)["Who reconciles"].split())
+    text = " ".join(sections_of(FORMAT)["supervisor.lock"].split())
+    assert f"every {supervisor.SCAN_INTERVAL_S:g} s" in text
+    assert f"no such sign for {supervisor.SILENT_SUPERVISOR_S:g} s" in text
 
 
 # --- docs/format.md ---------------------------------------------------------------------------------------------------
@@ -333,6 +371,20 @@ def test_every_table_of_fields_is_held_against_the_code() -> None:
         assert record.specification().keys() <= fields, record
 
 
+def test_the_types_of_failures_that_tapfs_makes_are_documented() -> None:
+    rows = table_in(sections_of(FORMAT)["error.json"], "type")
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert named >= {WORKER_LOST, INTERRUPTED_TOO_OFTEN}
+    code = "".join(path.read_text() for path in (PROJECT / "tapfs").rglob("*.py"))
+    assert all(re.search(rf"\b{name}\b", code) for name in named), named
+
+
+def test_the_signs_of_life_are_those_of_the_code() -> None:
+    text = " ".join(sections_of(FORMAT)["claims/<path>"].split())
+    assert f"set to now every {pulse.INTERVAL_S:g} s" in text
+    assert f"no new time for {Recovery().silent_after_s:g} s" in text
+
+
 def test_the_words_of_wants_and_states_are_documented() -> None:
     rows = {row[0].strip("`"): row[3] for row in field_tables(sections_of(FORMAT)["state.json"])[0]}
     assert set(re.findall(r"`([a-z]+)`", rows["state"])) == set(State)
@@ -352,7 +404,14 @@ def documented_tree() -> tuple[set[str], set[str]]:
     """The names that format.md's tree has in the control directory, and in an operation's folder."""
     tree = next(block.text for block in blocks_of(FORMAT) if block.text.startswith("control/"))
     control = set(re.findall(r"^  (\S+)", tree, flags=re.MULTILINE))
-    return control, set(re.findall(r"^    (\S+)", tree, flags=re.MULTILINE))
+    return control, names_below("operations/<id>/")
+
+
+def names_below(folder: str) -> set[str]:
+    """The names that format.md's tree has below that folder of the control directory."""
+    tree = next(block.text for block in blocks_of(FORMAT) if block.text.startswith("control/"))
+    inside = re.split(r"^  (\S+)\n", tree, flags=re.MULTILINE)
+    return set(inside[inside.index(folder) + 1].split())
 
 
 def generic(path: Path, folder: Path) -> str:
@@ -360,7 +419,8 @@ def generic(path: Path, folder: Path) -> str:
     name = str(path.relative_to(folder))
     name = re.sub(r"^claims/[0-9]+$", "claims/<path>", name)
     name = re.sub(r"^steps/[0-9]+-\w+\.", "steps/<path>-<name>.", name)
-    name = re.sub(r"^attic/epoch-[0-9]+/.*$", "attic/epoch-<n>/", name)
+    name = re.sub(r"^attic/(epoch|repair)-[0-9]+/.*$", r"attic/\1-<n>/", name)
+    name = re.sub(r"^attic/claim-[0-9]+\.", "attic/claim-<path>.", name)
     return re.sub(r"\.rejected-[0-9]+$", ".rejected-<n>", name)
 
 
@@ -370,22 +430,22 @@ class Life:
     def __init__(self, folder: Path) -> None:
         self.names: set[str] = set()
         self.hidden: set[str] = set()
-        control = Control(folder, publisher=lambda publication: None, actor="test")
+        self.control = Control(folder, publisher=lambda publication: None, actor="test")
         steps = [Step(path, name, f"test.{name}") for path, name in (("0001", "read"), ("0002", "save"))]
-        self.operation = control.start(NewOperation("life", Plan(sequence_of(list(steps))), {}, owner="ada"))
+        self.operation = self.control.start(NewOperation("life", Plan(sequence_of(list(steps))), {}, owner="ada"))
         self.live()
 
     def look(self) -> None:
-        for base, _, names in os.walk(self.operation.path):
-            for name in names:
+        for base, folders, names in os.walk(self.operation.path):
+            for name in [*names, *(folder for folder in folders if "rejected" in folder)]:
                 path = Path(base, name)
                 if name.startswith("."):
                     self.hidden.add(re.sub(r"[0-9a-f]{4,}(-[0-9a-f]+)?", "x", name))
                 else:
                     self.names.add(generic(path, self.operation.path))
 
-    def claim(self, path: str, epoch: int) -> HeldClaim:
-        held = claim_step(self.operation, path, epoch, 1, "worker")
+    def claim(self, path: str, epoch: int, attempt: int = 1) -> HeldClaim:
+        held = claim_step(self.operation, path, epoch, attempt, "worker")
         assert isinstance(held, HeldClaim)
         return held
 
@@ -394,12 +454,20 @@ class Life:
         claim_step(operation, "0001", 1, 9, "worker")  # dropped
         held = self.claim("0001", 1)
         assert write_checkpoint(operation, held, Checkpoint(done=1.0))
+        assert note_begun(operation, held, "mail-ada@example.com")
+        (self.begun,) = [json.loads(line) for line in operation.layout.once(held.step).read_text().splitlines()]
+        interrupt_step(operation, held, "the worker got SIGTERM")
+        held = self.claim("0001", 1, 2)
+        assert give_away(operation, "0001", 1, 2, "no sign of life for 60 s")
+        held.release()
+        held = self.claim("0001", 1, 3)
         self.look()
         (path / "PAUSE").write_text("lunch")
         release_step(operation, held)
         assert operation.state is State.PAUSED
         self.look()
         (path / "PAUSE").unlink()
+        operation.layout.claim("0001").mkdir(parents=True)
         (path / "state.json").write_text("nonsense")
         (path / "pause").touch()
         wait_for(lambda: bool(operation.reconcile()) and (path / "state.json.rejected-1").exists())
@@ -417,6 +485,8 @@ class Life:
             commit_step(operation, self.claim(step, operation.epoch()), 1, "2026-11-22T10:15:07.120Z")
         assert operation.state is State.SUCCEEDED
         (path / "CANCEL").touch()
+        (path / "steps" / "0001-read.checkpoint.json").write_text("nonsense")
+        repair(self.control, lambda: (1, verify_operations([operation])))
         self.look()
 
 
@@ -440,6 +510,10 @@ def test_every_file_has_a_section_of_its_own() -> None:
 def test_the_names_that_the_code_knows_are_documented() -> None:
     _, documented = documented_tree()
     assert {name.partition("/")[0] for name in documented if "rejected" not in name} == KNOWN
+
+
+def test_a_line_of_once_is_as_documented(life: Life) -> None:
+    assert check_object(life.begun, ONCE) == life.begun
 
 
 def test_hidden_files_are_named_as_documented(life: Life) -> None:
@@ -490,6 +564,11 @@ def test_every_file_of_the_control_directory_is_documented_and_none_is_missing(
     control = operation.control
     assert SingleHolder(control.supervisor_lock).take()
     control.pause.touch()
+    worker = WorkerFolder.enter(control, "celery@host", operation.now())
+    worker.stop("the worker got SIGTERM")
+    (worker.path / DRAIN).touch()
+    assert {path.name for path in worker.path.iterdir()} == names_below("workers/<name>/")
+    assert names_below("workers/<name>/") == {"worker.json", DRAIN, STOPPING}
     documented, _ = documented_tree()
     found = {path.name for path in control.folder.iterdir()}
     assert found == {name.partition("/")[0] for name in documented}
@@ -509,3 +588,77 @@ def test_permissions_are_those_documented(tmp_path: Path) -> None:
     for path in [*(tmp_path / "control").rglob("*")]:
         if path.name != "CANCEL" and not path.name.startswith("state.json.rejected"):
             assert path.stat().st_mode & 0o777 == (0o770 if path.is_dir() else 0o660), path
+
+
+# --- docs/guarantees.md -----------------------------------------------------------------------------------------------
+
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+@cache
+def laws_in(path: str) -> set[str]:
+    """The names of the tests in a file, also of those in classes."""
+    tree = ast.parse((PROJECT / path).read_text())
+    found = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    return {name for name in found if name.startswith("test_")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    named = NAMED_TEST.findall(page.read_text())
+    assert [(path, name) for path, name in named if not (PROJECT / path).exists() or name not in laws_in(path)] == []
+    assert page != GUARANTEES or len(named) > 50
+
+
+@pytest.mark.parametrize("first_head", ["promise", "how it ends"])
+def test_every_promise_and_every_end_names_a_test(first_head: str) -> None:
+    rows = [row for head, rows in tables_in(GUARANTEES.read_text()) if head[0] == first_head for row in rows]
+    assert rows
+    assert [row[0] for row in rows if not NAMED_TEST.search(row[-1])] == []
+
+
+def test_the_examples_of_guarantees_md_run(tmp_path: Path) -> None:
+    write_files(GUARANTEES, tmp_path)
+    for block in marked(GUARANTEES, "run", "console"):
+        for (command, shown), printed in zip(console(block), run_console(block, tmp_path), strict=True):
+            assert all(line in printed for line in shown), (command, printed)
+
+
+#: Runs an operation whose third side effect is the last thing its process does.
+DIE_AT_THIRD = """
+import os, sys
+import {module} as site
+from tapfs.flow import foreground
+
+calls, effect = [], site.{effect}
+
+def last(*args):
+    effect(*args)
+    calls.append(args)
+    if len(calls) == 3:
+        os._exit(9)
+
+site.{effect} = last
+foreground.start(site.bus, "{operation}", ["path=people.csv"]).run()
+"""
+
+
+def die_and_resume(folder: Path, module: str, effect: str, operation: str) -> None:
+    write_files(GUARANTEES, folder)
+    people = "".join(f"p{number}@example.com,{number}\n" for number in range(5))
+    (folder / "people.csv").write_text("address,amount\n" + people)
+    code = DIE_AT_THIRD.format(module=module, effect=effect, operation=operation)
+    assert subprocess.run([sys.executable, "-c", code], cwd=folder, timeout=60, check=False).returncode == 9
+    python("-m", "tapfs", "--app", f"{module}:app", "run", "--resume", operation, folder=folder)
+
+
+def test_the_example_of_once_does_each_side_effect_at_most_once_over_a_crash(tmp_path: Path) -> None:
+    die_and_resume(tmp_path, "mails", "send", "mails")
+    assert (tmp_path / "sent.txt").read_text().split() == [f"p{number}@example.com" for number in range(5)]
+
+
+def test_the_example_of_idempotency_keys_charges_each_customer_once_over_a_crash(tmp_path: Path) -> None:
+    die_and_resume(tmp_path, "payments", "charge", "payments")
+    with sqlite3.connect(tmp_path / "payments.db") as database:
+        rows = database.execute("select customer, amount from payments order by customer").fetchall()
+    assert rows == [(f"p{number}@example.com", number) for number in range(5)]
