@@ -84,6 +84,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     _refuse_skip(report)
+    # xdist cannot carry what is not UTF-8 between its processes, and a test may well write such a name.
+    report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
     if report.failed and report.when != "teardown" and STARTED in item.stash:
         report.sections.extend(item.stash[STARTED].report())
     return report

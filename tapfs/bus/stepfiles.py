@@ -18,7 +18,7 @@ from tapfs.bus.scene import Scene, Thing, entries_below, is_too_large, parents_o
 from tapfs.bus.states import FINAL, State
 from tapfs.errors import RecordInvalid
 
-_CHECKPOINT, _COMMIT = ".checkpoint.json", ".json"
+_CHECKPOINT, _ONCE, _COMMIT = ".checkpoint.json", ".once.jsonl", ".json"
 _TOO_LARGE = "tapfs does not read so large a file, and leaves it alone"
 
 
@@ -37,7 +37,7 @@ def look_at_steps(scene: Scene, plan: Plan) -> frozenset[str]:
             scene.found.fault(path, "the plan has no such step", "nothing reads it: move it away if it is not needed")
         elif _suffix(name) == _COMMIT:
             _look_at_commit(scene, plan, step, committed)
-        else:
+        elif _suffix(name) == _CHECKPOINT:
             _look_at_checkpoint(scene, plan, step, step.label in committed)
     _look_for_gap(scene, plan, committed)
     return committed
@@ -47,7 +47,7 @@ def _suffix(name: str) -> str | None:
     """How the name of a step's file ends; None for others."""
     if Path(name).name.startswith("."):
         return None
-    return next((one for one in (_CHECKPOINT, _COMMIT) if name.endswith(one)), None)
+    return next((one for one in (_CHECKPOINT, _ONCE, _COMMIT) if name.endswith(one)), None)
 
 
 def _label(name: str) -> str:

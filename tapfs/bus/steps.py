@@ -111,7 +111,9 @@ def _why_not(operation: OperationFolder, path: str, epoch: int, attempt: int) ->
         return "the step is not out"
     if found.is_held:
         return f"the step is claimed by {found.claim.held_by.worker if found.claim.held_by else 'another'}"
-    if found.is_dead or found.claim.attempt != attempt:
+    if found.is_dead:
+        return f"the holder of attempt {found.claim.attempt} is gone; the step is published for the next one"
+    if found.claim.attempt != attempt:
         return f"the message is of attempt {attempt}, the step at attempt {found.claim.attempt}"
     request = in_force(operation.control, operation.layout)
     if request.want is Want.CANCEL or (request.want is Want.PAUSE and plan.has_tap_before(step)):
@@ -281,6 +283,8 @@ def _why_not_ours(operation: OperationFolder, held: HeldClaim) -> str | None:
     run = read_run(operation)
     if run.epoch != held.claim.epoch:
         return f"the operation is in epoch {run.epoch}, the claim of epoch {held.claim.epoch}"
+    if run.outcome is not None:  # it was failed from outside, and whoever did so died before the claim was gone
+        return f"the operation is {run.outcome}"
     return None
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tapfs.bus import files
+from tapfs.bus import files, forks
 from tapfs.bus.clock import timestamp
 from tapfs.bus.fields import Field
 from tapfs.bus.layout import DRAIN, STOPPING, ControlLayout
@@ -87,7 +87,8 @@ class WorkerFolder:
     def stop(self, reason: str) -> None:
         """Say that the worker is about to end. Safe in a signal handler; where it cannot be said, steps run on."""
         with suppress(OSError):
-            descriptor = os.open(self.path / STOPPING, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, files.FILE_MODE)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(self.path / STOPPING, flags, files.FILE_MODE)
             os.write(descriptor, reason.encode())
             os.close(descriptor)
 
@@ -117,12 +118,12 @@ def _place(path: Path, content: bytes) -> ClaimLock | None:
     """Make a card that is locked from the first instant of its name; None where another has one there."""
     temporary = files.write_temporary(path.parent, content)
     try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = forks.open_alone(temporary, os.O_RDWR | os.O_NOFOLLOW)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.link(temporary, path)
         except BaseException:
-            os.close(descriptor)
+            forks.close(descriptor)
             raise
     except FileExistsError:
         return None
@@ -138,7 +139,7 @@ def _remove_dead(path: Path) -> bool:
     """
     for left in reversed(range(_TRIES)):
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = forks.open_alone(str(path), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return True
         except OSError:
@@ -155,7 +156,7 @@ def _remove_dead(path: Path) -> bool:
         else:
             return not files.exists(path)
         finally:
-            os.close(descriptor)
+            forks.close(descriptor)
     return False
 
 

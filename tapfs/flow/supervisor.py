@@ -21,7 +21,7 @@ from tapfs.bus import files
 from tapfs.bus.control import Control
 from tapfs.bus.layout import CANCEL, ID, PAUSE
 from tapfs.bus.locks import SingleHolder
-from tapfs.bus.losses import give_away
+from tapfs.bus.losses import give_away, take_unreadable
 from tapfs.bus.operation import Operation
 from tapfs.bus.states import ACTIVE, FINAL, State
 from tapfs.bus.workers import clear_dead
@@ -270,9 +270,11 @@ class Supervisor:
             self._silence.forget(operation.id)
             return
         for out in self._silence.look(operation.layout, time.monotonic()):
-            if out.claim is not None:
-                because = f"no sign of life for {self._control.recovery.silent_after_s:g} s"
-                logger.warning("operation %s: step %s is taken from its worker: %s", operation.id, out.path, because)
+            because = f"no sign of life for {self._control.recovery.silent_after_s:g} s"
+            logger.warning("operation %s: step %s is taken from its worker: %s", operation.id, out.path, because)
+            if out.claim is None:  # somebody wrote into it
+                take_unreadable(operation, out.path, because)
+            else:
                 give_away(operation, out.path, out.claim.epoch, out.claim.attempt, because)
 
     def _forget(self, operation_id: str) -> None:

@@ -511,6 +511,20 @@ def test_a_retry_asked_for_while_pausing_is_not_published_and_its_count_outlives
     bench.finish(operation)
 
 
+def test_a_retry_that_stops_at_a_tap_for_a_pause_keeps_celerys_count(bench: Bench) -> None:
+    """B09: a pause in the middle of the third try is no leave to try three times more."""
+    operation = bench.start()
+    retry_step(operation, bench.claim(operation), None, 2)
+    held = bench.claim(operation)
+    operation.pause()
+    release_step(operation, held)
+    assert (operation.state, len(bench.published)) == (State.PAUSED, 2)
+    operation.resume()
+    last = bench.published[-1]
+    assert (last.epoch, last.attempt, last.retries, last.not_before) == (2, 1, 2, None)
+    bench.finish(operation)
+
+
 def test_a_retry_that_waits_when_the_operation_fails_or_is_cancelled_begins_anew(bench: Bench) -> None:
     operation = bench.start()
     retry_step(operation, bench.claim(operation), timestamp(bench.now + 30), 2)

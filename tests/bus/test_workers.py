@@ -1,5 +1,6 @@
 """`workers/<name>/`: the folders of living workers, and what is asked in them."""
 
+import fcntl
 import json
 import os
 import socket
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from support.bench import START, Bench
+from support.mortal import deaths
+from tapfs.bus import workers
 from tapfs.bus.clock import timestamp
 from tapfs.bus.layout import ControlLayout
 from tapfs.bus.locks import is_held
@@ -172,6 +175,42 @@ def test_where_it_cannot_be_said_that_a_worker_stops_nothing_is_raised(control: 
     folder.leave()
 
 
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+def test_a_worker_that_says_it_stops_hangs_on_nothing_and_writes_through_no_link(
+    control: ControlLayout, tmp_path: Path, kind: str
+) -> None:
+    folder = enter(control)
+    (tmp_path / "target").write_text("mine")
+    stopping = folder.path / "STOPPING"
+    os.mkfifo(stopping) if kind == "fifo" else stopping.symlink_to(tmp_path / "target")
+    folder.stop("the worker got SIGTERM")
+    assert (tmp_path / "target").read_text() == "mine"
+    assert folder.why_leave() == "workers/celery@here/STOPPING"
+
+
+def test_a_process_of_a_dead_worker_that_lives_on_does_not_keep_its_name(control: ControlLayout) -> None:
+    """B73: the pool's processes are forks of the one who has the lock."""
+    read, write = os.pipe()
+    release, hold = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(hold)
+            enter(control)
+            if os.fork() == 0:
+                os.write(write, b".")
+                os.read(release, 1)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    try:
+        assert os.read(read, 1) == b"."
+        assert enter(control).name == "celery@here"
+    finally:
+        for descriptor in (hold, read, write, release):
+            os.close(descriptor)
+
+
 def test_a_drain_outlives_its_worker_and_holds_for_the_next_of_that_name(control: ControlLayout) -> None:
     """Markers are levels: a worker that is started again by its service manager is still to drain."""
     folder = enter(control)
@@ -220,22 +259,28 @@ def test_a_card_that_is_no_file_keeps_no_worker_from_entering(control: ControlLa
     assert names(control) == ["celery@here", "celery@here.2"]
 
 
-def test_who_only_looks_whether_a_worker_lives_takes_its_name_from_nobody(control: ControlLayout) -> None:
+def test_who_only_looks_whether_a_worker_lives_takes_its_name_from_nobody(
+    control: ControlLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A look takes the card's lock for an instant."""
     path = dead(control)
-    is_over = threading.Event()
+    look = os.open(path / "worker.json", os.O_RDONLY)
+    fcntl.flock(look, fcntl.LOCK_SH)
+    waits: list[float] = []
 
-    def look() -> None:
-        while not is_over.is_set():
-            is_held(str(path / "worker.json"))
+    class Clock:
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 2:
+                fcntl.flock(look, fcntl.LOCK_UN)
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        assert [enter(control).name for _ in range(2)] == ["celery@here", "celery@here.2"]
-    finally:
-        is_over.set()
-        thread.join()
+    monkeypatch.setattr(workers, "time", Clock)
+    assert enter(control).name == "celery@here"
+    assert len(waits) == 2
+    fcntl.flock(look, fcntl.LOCK_SH)
+    assert enter(control).name == "celery@here.2", "one who looks for ever keeps no worker from entering"
+    os.close(look)
 
 
 def test_workers_that_come_and_go_while_the_dead_are_cleared_each_have_their_folder(control: ControlLayout) -> None:
@@ -258,3 +303,17 @@ def test_workers_that_come_and_go_while_the_dead_are_cleared_each_have_their_fol
         is_over.set()
         thread.join()
     assert names(control) == []
+
+
+def test_death_at_any_write_of_entering_and_leaving_keeps_nobody_out(control: ControlLayout) -> None:
+    """B73: the next of that name has its folder, and nothing is left of the dead one."""
+    for subject in deaths(lambda: None, lambda _: enter(control).leave()):
+        assert subject is None
+        folder = enter(control)
+        assert folder.name == "celery@here"
+        assert folder.why_leave() is None
+        assert is_held(str(folder.path / "worker.json"))
+        folder.leave()
+        clear_dead(control)
+        left = [path.name for path in control.workers.rglob("*") if not path.name.startswith(".tmp-")]
+        assert left in ([], ["celery@here"])

@@ -21,12 +21,6 @@ _PROPERTY = "points tried"
 _tried: Counter[str] = Counter()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", f"{MARKER}: a fault at every system call in turn, minutes long; only by -m {MARKER}"
-    )
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the long ones where nobody asks for them."""
     if MARKER in str(config.getoption("markexpr")):

@@ -289,7 +289,7 @@ def test_an_operation_is_kept_queued_while_the_broker_is_away_and_is_published_w
     operation = tappable(add.s(1), bus=bus).delay(2)
     assert operation.state is State.QUEUED
     message = operation.view().message or ""
-    assert message.startswith("cannot publish step 0001: the broker did not take it: ")
+    assert message.startswith("step 0001 waits: the broker did not take it: ")
     assert message.endswith("; it is tried again")
     assert (bus.control.path / "active" / operation.id).exists()
     with supervised(bus, scan_interval_s=0.1):
@@ -322,7 +322,7 @@ def test_a_commit_stands_though_the_next_step_cannot_be_published(
     header = {"operation": operation.id, "step": "0001", "epoch": 1, "attempt": 1}
     post.deliver_header("add", header)
     assert operation.view().steps_done == 1
-    assert "cannot publish step 0002" in (operation.view().message or "")
+    assert "step 0002 waits" in (operation.view().message or "")
     assert operation.state is State.RUNNING
     post.deliver_header("add", header | {"step": "0002"})
     assert operation.result == 3

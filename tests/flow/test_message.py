@@ -1,22 +1,17 @@
-"""The message of a step: how large it is, what it says, how it is published; on a real Redis where that matters."""
+"""The message of a step: what it says, and how large it is on a real Redis."""
 
-import base64
 import json
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery, chain
-from celery.signals import after_task_publish, before_task_publish
 
-from support import RedisServer
-from support.flows import Post, journal_of
+from support.flows import Post
 from tapfs import Bus, State, tappable
 from tapfs.bus.plan import Step
 from tapfs.bus.publication import Publication
-from tapfs.errors import PublishFailed
 from tapfs.flow.message import HEADER, HeaderInvalid, StepHeader, header_for, header_of, task_id_of
 from tapfs.flow.publisher import CeleryPublisher
 
@@ -136,173 +131,3 @@ def test_one_message_at_a_time_is_in_the_queue_of_a_thousand_step_chain(
     assert max(sizes) < 1024
     assert operation.state is State.SUCCEEDED
     assert operation.result == 1
-
-
-def test_the_message_is_celerys_own_without_arguments(on_redis: Celery, noted: Any, client: redis.Redis) -> None:
-    CeleryPublisher(on_redis)(publication(step=Step("0003", "save", LONG_NAME, [1], {"a": 2})))
-    [message] = queued(client)
-    headers = message["headers"]
-    assert headers[HEADER] == header_for(publication())
-    assert headers["task"] == LONG_NAME
-    assert headers["id"] == task_id_of(publication())
-    assert headers["root_id"] == "20261122-101502-tally-k7f3q2"
-    assert headers["retries"] == 1
-    assert sorted(headers) == ["id", "lang", "retries", "root_id", "tapfs", "task"]
-    assert json.loads(base64.b64decode(message["body"]))[:2] == [[], {}]
-    assert message["content-type"] == "application/json"
-
-
-def test_options_of_the_signature_are_used_at_publishing(on_redis: Celery, noted: Any, client: redis.Redis) -> None:
-    options = {
-        "queue": "slow",
-        "priority": 3,
-        "countdown": 99,
-        "expires": 60,
-        "time_limit": 10,
-        "soft_time_limit": 5,
-        "headers": {"tenant": "acme"},
-        "shadow": "nice name",
-        "ignore_result": True,
-    }
-    due = "2126-01-01T00:00:00.000Z"
-    CeleryPublisher(on_redis)(publication(step=Step("0003", "save", LONG_NAME, options=options), not_before=due))
-    [name] = [name.decode() for name in client.scan_iter() if name.startswith(b"slow")]
-    assert name.startswith("slow")
-    [message] = queued(client, name)
-    headers = message["headers"]
-    assert headers["tenant"] == "acme"
-    assert headers[HEADER]["step"] == "0003"
-    assert headers["timelimit"] == [10, 5]
-    assert headers["eta"] == due
-    assert headers["expires"] is not None
-    assert headers["shadow"] == "nice name"
-    assert headers["ignore_result"] is True
-    assert message["properties"]["priority"] == 3
-    assert len(client.lrange(name, 0, -1)[0]) < 1024
-
-
-def test_what_is_said_is_not_left_out_though_it_be_little(on_redis: Celery, noted: Any, client: redis.Redis) -> None:
-    options = {"headers": {"empty": None, "zero": 0}, "ignore_result": False}
-    CeleryPublisher(on_redis)(publication(step=Step("0003", "save", LONG_NAME, options=options), retries=0))
-    headers = queued(client)[0]["headers"]
-    assert {name: headers[name] for name in ("empty", "zero", "ignore_result")} == {
-        "empty": None,
-        "zero": 0,
-        "ignore_result": False,
-    }
-
-
-def test_handlers_of_celerys_signals_see_the_message_whole(on_redis: Celery, noted: Any, client: redis.Redis) -> None:
-    seen = []
-
-    def note(headers: Any, properties: Any = None, **_: Any) -> None:
-        seen.append((headers["argsrepr"], headers["origin"], headers[HEADER]["step"]))
-
-    for told in (before_task_publish, after_task_publish):
-        told.connect(note)
-    try:
-        CeleryPublisher(on_redis)(publication(step=Step("0003", "save", LONG_NAME)))
-    finally:
-        for told in (before_task_publish, after_task_publish):
-            told.disconnect(note)
-    assert len(seen) == 2
-    assert {(arguments, step) for arguments, _, step in seen} == {("()", "0003")}
-
-
-def test_a_header_of_the_users_cannot_take_the_place_of_ours(on_redis: Celery, noted: Any, client: redis.Redis) -> None:
-    step = Step("0003", "save", LONG_NAME, options={"headers": {HEADER: "mine"}})
-    CeleryPublisher(on_redis)(publication(step=step))
-    assert queued(client)[0]["headers"][HEADER]["step"] == "0003"
-
-
-@pytest.mark.filterwarnings("ignore::celery.exceptions.CDeprecationWarning")
-def test_the_queue_of_the_task_and_the_routes_of_the_app_are_used(on_redis: Celery, client: redis.Redis) -> None:
-    @on_redis.task(name="own.queue", queue="reports")
-    def own() -> None:
-        pass
-
-    on_redis.conf.task_routes = {"routed.*": {"queue": "routed"}}
-    on_redis.finalize()
-    publish = CeleryPublisher(on_redis)
-    publish(publication(step=Step("0001", "queue", "own.queue")))
-    publish(publication(step=Step("0001", "task", "routed.task")))
-    found = {name.decode().split("\x06")[0] for name in client.scan_iter() if client.type(name) == b"list"}
-    assert found == {"reports", "routed"}
-
-
-def test_json_is_published_also_where_the_app_says_pickle(on_redis: Celery, noted: Any, client: redis.Redis) -> None:
-    on_redis.conf.task_serializer = "pickle"
-    CeleryPublisher(on_redis)(publication())
-    assert queued(client)[0]["content-type"] == "application/json"
-
-
-def test_two_apps_publish_to_the_broker_of_their_own(on_redis: Celery, client: redis.Redis, redis_url: str) -> None:
-    other = Celery("other", broker="memory://", set_as_current=False)
-    CeleryPublisher(other)(publication())
-    assert client.dbsize() == 0
-
-
-# What the broker does not take
-
-
-def refuse_everything(app: Celery) -> None:
-    """Let the app's broker be at a port where nobody listens, and have it known soon."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    app.conf.update(
-        broker_url=f"redis://127.0.0.1:{port}/0",
-        broker_connection_timeout=0.2,
-        broker_transport_options={"max_retries": 0, "socket_connect_timeout": 0.2, "retry_on_timeout": False},
-        task_publish_retry=False,
-    )
-
-
-def test_a_broker_that_cannot_be_reached_is_a_publish_failed_in_words(app: Celery) -> None:
-    refuse_everything(app)
-    with pytest.raises(PublishFailed, match=r"^the broker did not take it: .*refused"):
-        CeleryPublisher(app)(publication())
-
-
-def test_a_broker_that_is_full_is_a_publish_failed_too(app: Celery, own_redis: RedisServer) -> None:
-    app.conf.broker_url = own_redis.url()
-    with own_redis.client() as client:
-        client.config_set("maxmemory", "1")
-    with pytest.raises(PublishFailed, match="used memory > 'maxmemory'"):
-        CeleryPublisher(app)(publication())
-
-
-@pytest.mark.parametrize(
-    ("settings", "step_options", "why"),
-    [
-        ({"broker_url": "nosuch://host"}, {}, "nosuch"),
-        ({"task_create_missing_queues": False}, {"queue": "nowhere"}, "nowhere"),
-        ({}, {"compression": "nosuch"}, "nosuch"),
-        ({}, {"expires": "not a time"}, "invalid literal"),
-    ],
-    ids=["transport", "queue", "compression", "expires"],
-)
-def test_whatever_keeps_celery_from_publishing_is_a_publish_failed(
-    app: Celery, settings: dict[str, Any], step_options: dict[str, Any], why: str
-) -> None:
-    app.conf.update(settings)
-    with pytest.raises(PublishFailed) as caught:
-        CeleryPublisher(app)(publication(step=Step("0003", "save", "shop.save", options=step_options)))
-    assert why in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_an_operation_whose_step_cannot_be_published_says_why_in_its_message(app: Celery, bus: Bus) -> None:
-    """B93: not left queued without a word."""
-
-    @app.task(name="lost")
-    def lost() -> None:
-        pass
-
-    app.conf.task_create_missing_queues = False
-    bus.control.publisher = CeleryPublisher(app)
-    operation = tappable(lost.s().set(queue="nowhere"), bus=bus).delay()
-    assert operation.state is State.QUEUED
-    assert "cannot publish step 0001: the broker did not take it:" in (operation.view().message or "")
-    assert "nowhere" in (operation.view().message or "")
-    assert [line["event"] for line in journal_of(operation)] == ["created"]

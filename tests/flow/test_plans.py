@@ -124,6 +124,25 @@ def test_nth_must_be_a_whole_number_from_one(add: Any, nth: Any) -> None:
         plan_for(add.s(1), nth=nth)
 
 
+@pytest.mark.parametrize("limit", [0, 0.0, -1, float("inf"), float("nan")])
+def test_a_maximum_running_time_must_be_a_time(add: Any, limit: float) -> None:
+    """B62."""
+    with pytest.raises(NotTappable, match=r"max_running_s is .*: it must be a number of seconds above 0, or None"):
+        plan_for(add.s(1), max_running_s=limit)
+
+
+def test_a_maximum_running_time_is_kept_with_the_plan(add: Any) -> None:
+    assert plan_for(add.s(1)).max_running_s is None
+    assert plan_for(add.s(1), max_running_s=2.5).max_running_s == 2.5
+
+
+def test_one_task_may_be_many_steps_of_a_workflow_and_each_has_a_path_of_its_own(add: Any) -> None:
+    """B35: only what people paste into the file can stand there twice."""
+    plan = plan_for(chain(*(add.s(1) for _ in range(12))))
+    assert len({step.path for step in plan.steps}) == 12
+    assert Plan.decode(plan.encode()) == plan
+
+
 def test_arguments_that_cannot_be_stored_are_refused_and_name_the_step(add: Any) -> None:
     with pytest.raises(ResultUnstorable, match=r"the arguments of step 0002 \(shop.tasks.add\)"):
         plan_for(add.s(1) | add.s({1}))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, chain
+from filelock import FileLock, Timeout
 
 from support import Process, Processes, wait_for
 from support.flows import Post, journal_of, supervised, touch
@@ -300,6 +301,45 @@ def test_of_two_supervisors_one_acts_and_the_other_takes_over_when_it_is_killed(
     second = _acting(operation)
     assert second in started
     assert second != first
+
+
+def _freeze_outside_locks(process: Process, operation: Operation) -> None:
+    """Stop it where it holds no operation's lock: whoever is frozen inside one keeps everybody from that operation."""
+    lock = FileLock(operation.path / "lock", timeout=0.2, preserve_lock_file=True)
+    while True:
+        process.stop()
+        try:
+            with lock:
+                return
+        except Timeout:
+            process.cont()
+
+
+def test_a_frozen_supervisor_is_stood_in_for_until_it_wakes(
+    processes: Processes,
+    bus: Bus,
+    operation: Operation,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """SIGSTOP keeps its lock; two at once, as it wakes, do no harm, and one steps back."""
+    frozen = processes.python("-c", SUPERVISE, bus.control.path, name="supervisor")
+    frozen.wait_for_output("ready")
+    assert _acting(operation) == frozen.pid
+    _freeze_outside_locks(frozen, operation)
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(supervisor_module, "SILENT_SUPERVISOR_S", 0.6)
+    monkeypatch.setattr(supervisor_module, "STANDBY_INTERVAL_S", 0.1)
+    standing_in = Supervisor(bus, scan_interval_s=0.1, uses_events=False)
+    thread = threading.Thread(target=standing_in.run)
+    thread.start()
+    try:
+        assert _acting(operation) == os.getpid()
+        frozen.cont()
+        wait_for(lambda: "another supervises" in caplog.text, 20, "it does not step back")
+    finally:
+        standing_in.stop()
+        thread.join(10)
 
 
 def test_a_supervisor_that_stands_by_does_nothing_and_ends_when_told(bus: Bus, operation: Operation) -> None:

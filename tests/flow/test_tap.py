@@ -13,6 +13,7 @@ from celery import Celery
 
 from support.flows import Numbers, Post, finish, journal_of, touch
 from tapfs import Bus, CsvFile, Operation, OperationFailed, State, tap, tappable
+from tapfs.bus.losses import give_away
 from tapfs.bus.records import Checkpoint
 from tapfs.bus.verbs import Answer
 from tapfs.errors import ResultUnstorable, TapfsError
@@ -699,7 +700,7 @@ def test_an_operation_that_cannot_be_reconciled_at_a_tap_does_not_fail_its_step(
     assert "cannot reconcile operation" in caplog.text
 
 
-def test_a_checkpoint_that_cannot_be_written_fails_the_step_at_a_tap_but_never_hides_its_own_error(
+def test_a_checkpoint_that_cannot_be_written_does_not_hide_a_steps_own_error(
     start: Start, post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> bool:
@@ -714,6 +715,26 @@ def test_a_checkpoint_that_cannot_be_written_fails_the_step_at_a_tap_but_never_h
     operation = start(work)
     post.deliver_all()
     assert (operation.failure() or pytest.fail("no error.json")).message == "its own error"
+
+
+@pytest.mark.usefixtures("looks_at_every_tap")
+def test_a_step_goes_on_at_a_tap_where_its_checkpoint_cannot_be_written(
+    start: Start, post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk is full for a while: what is not saved may have to be done again, and nothing else."""
+
+    def refuse(*_: Any) -> bool:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(place, "write_checkpoint", refuse)
+
+    def pass_time(_: object) -> None:
+        clock.now += 2
+
+    operation = start(lambda: count_up(Numbers(30, on_chunk=pass_time))["sum"])
+    post.deliver_all()
+    assert operation.result == sum(range(30))
+    assert "cannot be written" in caplog.text
 
 
 # The source changes
@@ -793,3 +814,149 @@ def test_errors_of_a_fold_are_tapfs_errors() -> None:
     assert issubclass(ResultUnstorable, TapfsError)
     assert issubclass(SourceChanged, TapfsError)
     assert not issubclass(tap.Stop, Exception)
+
+
+# Side effects
+
+
+def test_outside_an_operation_every_side_effect_may_be_done_and_a_key_is_its_name() -> None:
+    assert [tap.once("mail-1"), tap.once("mail-1")] == [True, True]
+    assert tap.idempotency_key("mail-1") == "mail-1"
+
+
+def test_a_side_effect_is_begun_once_in_all_runs_of_a_step(start: Start, bus: Bus, post: Post) -> None:
+    """B74: also in the run after a crash, a pause, a failure."""
+    mails: list[str] = []
+    runs: list[int] = []
+
+    def work() -> list[str]:
+        runs.append(len(runs))
+        for name in ("ada", "bob", "cy"):
+            if tap.once(f"mail-{name}"):
+                mails.append(name)
+            if len(runs) == 1 and name == "bob":
+                raise SystemExit  # as an end of the process: nothing is written
+            if len(runs) == 2 and name == "bob":
+                raise ValueError("no more paper")
+            if len(runs) == 3 and name == "bob":
+                operation.pause()
+                tap.check()
+        return mails
+
+    operation = start(work)
+    with pytest.raises(SystemExit):
+        post.deliver_next()
+    assert finish_after_failures(bus, post, operation) is State.SUCCEEDED
+    assert mails == ["ada", "bob", "cy"]
+    assert len(runs) == 4
+    assert not list((operation.path / "steps").glob("*.once.jsonl")), "a committed step is not run again"
+
+
+def finish_after_failures(bus: Bus, post: Post, operation: Operation) -> State:
+    for _ in range(5):
+        if finish(bus, post, operation) is State.SUCCEEDED:
+            break
+        operation.resume()
+    return operation.state
+
+
+def test_the_answer_is_on_disk_before_it_is_given(start: Start, post: Post) -> None:
+    seen: list[list[str]] = []
+
+    def work() -> None:
+        for key in ("one", "two", "one"):
+            assert tap.once(key) == (key not in seen[-1] if seen else True)
+            lines = (operation.path / "steps" / "0001-work.once.jsonl").read_text().splitlines()
+            seen.append([json.loads(line)["key"] for line in lines])
+
+    operation = start(work)
+    post.deliver_all()
+    assert operation.state is State.SUCCEEDED, operation.failure()
+    assert seen == [["one"], ["one", "two"], ["one", "two"]]
+
+
+def test_two_steps_of_one_task_each_begin_their_own_side_effects(app: Celery, bus: Bus, post: Post) -> None:
+    @app.task(name="send")
+    def send(*_: Any) -> Any:
+        return [tap.once("mail"), tap.once("mail"), tap.idempotency_key("mail")]
+
+    operation = tappable(send.s() | send.s(), bus=bus).delay()
+    post.deliver_all()
+    assert operation.result_of(operation.plan().steps[0]) == [True, False, f"{operation.id}/0001/mail"]
+    assert operation.result == [True, False, f"{operation.id}/0002/mail"]
+
+
+def test_an_idempotency_key_is_the_same_in_every_run_of_a_step(app: Celery, start: Start, bus: Bus, post: Post) -> None:
+    keys: list[str] = []
+
+    def work() -> None:
+        keys.append(tap.idempotency_key("order 7"))
+        if len(keys) == 1:
+            operation.pause()
+            tap.check()
+        if len(keys) == 2:
+            raise ValueError("no more paper")
+
+    operation = start(work)
+    assert finish_after_failures(bus, post, operation) is State.SUCCEEDED
+    assert keys == [f"{operation.id}/0001/order 7"] * 3
+    other = tappable(app.tasks["work"].s(), bus=bus).delay()
+    post.deliver_all()
+    assert keys[-1] == f"{other.id}/0001/order 7"
+
+
+def test_a_step_that_was_given_to_another_begins_no_side_effect(start: Start, bus: Bus, post: Post) -> None:
+    """B65: it was frozen, and wakes in front of its mail."""
+    mails: list[str] = []
+
+    def work() -> None:
+        if not mails and not is_lost:
+            is_lost.append(True)
+            give_away(operation, "0001", 1, 1, "no sign of life for 60 s")
+        if tap.once("mail"):
+            mails.append("mail")
+
+    is_lost: list[bool] = []
+    operation = start(work)
+    post.deliver_next()
+    assert mails == []
+    assert "the step was given to another" in str([line.get("reason") for line in journal_of(operation)])
+    post.deliver_all()
+    assert (operation.state, mails) == (State.SUCCEEDED, ["mail"])
+
+
+# Files that cannot be read back
+
+
+def test_a_spoilt_checkpoint_fails_the_step_tells_celerys_hook_and_the_next_message_is_served(
+    app: Celery, bus: Bus, post: Post
+) -> None:
+    """B34."""
+    told: list[tuple[str, str]] = []
+
+    class Hooked(app.Task):  # type: ignore[name-defined,misc]
+        def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+            told.append((type(exc).__name__, task_id))
+
+    @app.task(name="fold", base=Hooked)
+    def fold() -> int:
+        for value, numbers in tap.fold(Numbers(5), {"sum": 0}):
+            value["sum"] += sum(numbers)
+        return int(value["sum"])
+
+    spoilt, sound = (tappable(fold.s(), bus=bus).delay() for _ in range(2))
+    path = spoilt.path / "steps" / "0001-fold.checkpoint.json"
+    path.write_bytes(b'{"folds": [')
+    post.deliver_all()
+    assert (spoilt.state, sound.state) == (State.FAILED, State.SUCCEEDED)
+    failure = spoilt.failure()
+    assert failure is not None
+    assert failure.type == "RecordInvalid"
+    assert str(path) in failure.message
+    assert [name for name, _ in told] == ["RecordInvalid"]
+    assert path.read_bytes() == b'{"folds": [', "it is left for a person to look at"
+    assert sound.result == 10
+    path.unlink()
+    spoilt.resume()
+    post.deliver_all()
+    assert spoilt.result == 10

@@ -432,3 +432,120 @@ def test_the_control_directory_is_all_there_is(add: Any, bus: Bus, post: Post, t
     post.deliver_all()
     assert operation.result == 3
     assert [path.name for path in tmp_path.iterdir()] == ["control"]
+
+
+# Retries over a pause
+
+
+@pytest.mark.parametrize("pause_at", ["before the retry", "while it waits", "at a tap within it"])
+def test_celerys_count_of_retries_and_its_due_time_survive_pause_and_resume(
+    app: Celery, bus: Bus, post: Post, pause_at: str
+) -> None:
+    """B09: whenever the pause comes, the task is tried as often as it says, and no oftener."""
+    tries: list[int] = []
+
+    @app.task(name="fragile", bind=True, max_retries=3)
+    def fragile(self: Any) -> None:
+        if pause_at == "at a tap within it" and self.request.retries == 2 and operation.epoch() == 1:
+            operation.pause()
+            tap.check()
+        tries.append(self.request.retries)
+        if pause_at == "before the retry" and self.request.retries == 1:
+            operation.pause()
+        raise self.retry(exc=OSError("away"), countdown=600)
+
+    operation = tappable(fragile.s(), bus=bus).delay()
+    while not operation.ready():
+        if pause_at == "while it waits" and tries == [0, 1] and operation.epoch() == 1:
+            operation.pause()  # the message that is out is void
+        if post.waiting:
+            post.deliver_next()
+        if operation.state is State.PAUSED:
+            bus.reconcile(operation)
+            assert post.waiting == []
+            operation.resume()
+            [message] = post.waiting
+            assert message.retries == 2
+            assert (message.not_before is None) == (pause_at == "at a tap within it")
+    assert operation.epoch() == 2
+    assert tries == [0, 1, 2, 3]
+    assert operation.state is State.FAILED
+    assert (operation.failure() or pytest.fail("no error.json")).type == "OSError"
+
+
+# Maximum running time
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("inf"), float("nan")])
+def test_a_maximum_running_time_that_is_none_starts_nothing(add: Any, bus: Bus, limit: float) -> None:
+    with pytest.raises(NotTappable, match="max_running_s is"):
+        tappable(add.s(1), bus=bus, max_running_s=limit)
+
+
+def test_a_maximum_running_time_is_kept_with_the_operation(add: Any, bus: Bus, post: Post) -> None:
+    """B62: whichever worker runs it, and also with arguments at the start."""
+    workflow = tappable(add.s(1) | add.s(2), bus=bus, max_running_s=3600)
+    assert workflow.plan.max_running_s == 3600
+    operation = workflow.delay(5)
+    assert operation.plan().max_running_s == 3600
+    post.deliver_all()
+    assert operation.result == 8
+
+
+def test_the_environment_sets_the_bus_a_maximum_running_time(
+    app: Celery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B62."""
+    monkeypatch.setenv("TAPFS_MAX_RUNNING_S", "12.5")
+    assert Bus(tmp_path / "control", app=app).max_running_s == 12.5
+    assert Bus(tmp_path / "control", app=app, max_running_s=3).max_running_s == 3
+    monkeypatch.setenv("TAPFS_MAX_RUNNING_S", "soon")
+    with pytest.raises(TapfsError, match="TAPFS_MAX_RUNNING_S is 'soon': it must be a number above 0"):
+        Bus(tmp_path / "control", app=app)
+
+
+@pytest.mark.parametrize(
+    ("of_bus", "of_plan", "is_out"),
+    [(None, None, False), (1.0, None, True), (None, 1.0, True), (1.0, 9.0, True), (9.0, 1.0, True), (9.0, 9.0, False)],
+)
+def test_a_step_leaves_its_worker_after_the_smaller_of_the_two_limits(
+    app: Celery,
+    bus: Bus,
+    post: Post,
+    monkeypatch: pytest.MonkeyPatch,
+    of_bus: float | None,
+    of_plan: float | None,
+    is_out: bool,
+) -> None:
+    """B62: five seconds pass within it."""
+    clock = Clock()
+    monkeypatch.setattr(place, "time", clock)
+
+    @app.task(name="long")
+    def long() -> str:
+        if not runs:
+            runs.append("run")
+            clock.now += 5
+        tap.check()
+        return "done"
+
+    runs: list[str] = []
+    bus.max_running_s = of_bus
+    operation = tappable(long.s(), bus=bus, max_running_s=of_plan).delay()
+    post.deliver_next()
+    assert operation.state is (State.INTERRUPTED if is_out else State.SUCCEEDED)
+    if is_out:
+        (entry,) = [line for line in journal_of(operation) if line["event"] == "interrupted"]
+        assert entry["reason"] == "it ran for its maximum of 1 s"
+    post.deliver_all()
+    assert operation.result == "done"
+
+
+class Clock:
+    """Stands in for `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
