@@ -30,9 +30,9 @@ demo: $(CORE) $(PEOPLE)  ## Count a million people by company and gender, with a
 	@echo "A million rows, $(PACE) a second, to leave time to pause it (PACE=none: at full speed)"
 	@$(BIN)/tapfs run tally path=$(PEOPLE) by=company of=gender pace=$(PACE)
 
-# One after the other, not with xdist's -n: the suite starts workers of its own and measures how soon they react.
+# Two at a time, file by file: much of the suite waits for workers, which are processes of their own.
 test: $(TEST)  ## Run the whole test suite; PYTEST_ARGS="-k pause -x" to choose
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 faults: $(TEST)  ## Kill each action at every system call, fill the disk, break it; needs strace
 	@$(BIN)/python -m pytest -m faults -n 2 --dist worksteal tests/faults $(PYTEST_ARGS)

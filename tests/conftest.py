@@ -10,7 +10,9 @@ from support import Processes, RedisServer
 from support.machine import CANNOT
 from support.servers import DATABASES
 
-SYSTEM_TESTS = Path(__file__).parent / "system"
+TESTS = Path(__file__).parent
+SYSTEM_TESTS = TESTS / "system"
+LONG = {"system", "chaos"}
 IS_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 STARTED = pytest.StashKey[Processes]()
 
@@ -71,6 +73,8 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # What takes long begins first, so that of two processes none is left with it at the end.
+    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in LONG)
     for item in items:
         if SYSTEM_TESTS in item.path.parents:
             item.add_marker("system")

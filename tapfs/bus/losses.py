@@ -184,11 +184,8 @@ def _complete_failure(operation: OperationFolder, epoch: int, attempt: int, lost
         failure = Failure.read(operation.layout.error, LARGE)
     except (FileNotFoundError, RecordInvalid):
         return
-    if (failure.type, failure.epoch, failure.attempt) == (
-        WORKER_LOST,
-        epoch,
-        attempt,
-    ) and lost_to not in failure.message:
+    is_of_it = (failure.type, failure.epoch, failure.attempt) == (WORKER_LOST, epoch, attempt)
+    if is_of_it and lost_to not in failure.message:
         told = replace(failure, message=f"{failure.message}, ended by {lost_to}")
         files.replace(operation.layout.error, told.encode())
         settle(operation, operation.actor, can_publish=False)

@@ -10,6 +10,7 @@ Where the files cannot be read or written for now, the step is put out again for
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Seconds after which a worker that is to leave passes a message on: the parent may still be taking messages.
+_PASS_ON_AFTER_S = 0.3
+
 
 def run_step(task: Any, header: StepHeader, bus: Bus) -> Any:
     """Run the step that a message speaks of, if it may still run.
@@ -69,6 +73,7 @@ def run_step(task: Any, header: StepHeader, bus: Bus) -> Any:
     operation.actor = f"worker:{worker}"
     try:
         if employment.why_leave() is not None:
+            time.sleep(_PASS_ON_AFTER_S)
             pass_on(operation, header.step, header.epoch, header.attempt)
             raise Ignore
         held = claim_step(operation, header.step, header.epoch, header.attempt, worker)

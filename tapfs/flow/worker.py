@@ -90,7 +90,7 @@ def supervise_worker(sender: Any = None, **_: Any) -> None:
 def _heed_drain(folder: WorkerFolder, consumer: Any) -> None:
     """Take no messages while there is a DRAIN. Celery makes a new consumer after it lost its connection."""
     cancelled = None
-    while folder.path.exists():
+    while folder in _folders.values():
         messages = consumer.task_consumer
         if folder.has_drain():
             if messages is not None and messages is not cancelled:

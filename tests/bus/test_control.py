@@ -122,8 +122,9 @@ def test_a_read_only_directory_can_be_looked_at_and_every_verb_is_refused(bench:
         for name in names:
             os.chmod(os.path.join(base, name), 0o444)
         os.chmod(base, 0o555)
-    for parent in bench.path.parents[:3]:
-        os.chmod(parent, 0o755)
+    for parent in bench.path.parents:
+        if "pytest-" in str(parent):
+            os.chmod(parent, 0o755)
     before = snapshot(bench.path)
     process = processes.python("-c", READ_ONLY, bench.path, operation.id)
     assert process.wait() == 0, process.output

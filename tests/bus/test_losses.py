@@ -552,8 +552,9 @@ def test_death_at_any_write_about_a_held_step_leaves_it_with_its_holder_or_takes
         return operation
 
     for operation in deaths(scene, lambda one: ABOUT_A_HELD_STEP[action](bench.other(one))):
-        assert operation.reconcile().state in (State.RUNNING, State.INTERRUPTED, State.FAILED)
-        was_ours.append(held[operation.id].is_ours())
+        state = operation.reconcile().state
+        assert state in (State.RUNNING, State.INTERRUPTED, State.FAILED)
+        was_ours.append(held[operation.id].is_ours() and state is not State.FAILED)
         outcome = commit_step(operation, held[operation.id], "0001", timestamp(bench.now))
         assert isinstance(outcome, Dropped) == (not was_ours[-1])
         finish_after_loss(bench, operation)

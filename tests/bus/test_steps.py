@@ -100,7 +100,7 @@ def test_a_message_that_is_not_the_one_in_force_is_dropped(
 def test_a_message_for_a_step_whose_holder_died_is_dropped_and_the_step_is_published_anew(bench: Bench) -> None:
     operation = bench.start()
     bench.claim(operation).release()
-    assert "the step at attempt 1" in bench.drop(operation)
+    assert "the holder of attempt 1 is gone" in bench.drop(operation)
     assert bench.published[-1].attempt == 2
     bench.finish(operation)
 

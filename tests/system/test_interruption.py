@@ -38,7 +38,7 @@ def folders(site: Any) -> list[str]:
     return sorted(path.name for path in (site.control / "workers").iterdir())
 
 
-def start_slow(site: Any, people: Any, rows: int = 40_000, pace: int = 8_000) -> tuple[Operation, Path]:
+def start_slow(site: Any, people: Any, rows: int = 24_000, pace: int = 8_000) -> tuple[Operation, Path]:
     path = people(rows)
     operation = site.start("tally", path=path, pace=pace, **TALLY)
     wait_for_rows(operation)
@@ -96,7 +96,7 @@ def test_a_second_sigterm_and_sigquit_leave_at_once_with_nothing_half_written(
     worker = site.worker("--concurrency", "1", name="first")
     operation = site.start("countdown", steps=1, seconds=0)
     site.wait(operation, "succeeded")
-    operation, path = start_slow(site, people, pace=2_000)
+    operation, path = start_slow(site, people, rows=10_000, pace=3_000)
     for name in signals:
         worker.send(signal.Signals[name])
     assert worker.wait(15) is not None

@@ -184,7 +184,9 @@ def _one_chunk(site) -> str:
 
 
 def cancel_by_marker(operation: Operation) -> None:
-    (operation.path / "CANCEL").write_text("not needed any more")
+    draft = operation.path / ".draft"
+    draft.write_text("not needed any more")
+    draft.rename(operation.path / "CANCEL")  # whole at once: an empty one would be acted on as soon
 
 
 def cancel_by_edit(operation: Operation) -> None:

@@ -53,17 +53,17 @@ def start_tally(site: Any, path: Path, pace: int) -> Operation:
 def test_the_step_of_a_killed_child_is_running_again_at_once_where_a_worker_is_idle(any_site, people, expected) -> None:
     """B63: long before anything is published again by the clock; and from the last checkpoint, not from the start."""
     for name in ("one", "two"):
-        any_site.worker("--concurrency", "1", name=name)
-    path = people(40_000)
-    operation = start_tally(any_site, path, pace=10_000)
-    for attempt in (1, 2, 3):
+        any_site.worker("--concurrency", "2", name=name)
+    path = people(30_000)
+    operation = start_tally(any_site, path, pace=8_000)
+    for attempt in (1, 2):
         # Nine seconds: less than the ten after which a lost message is made good, however slow this machine is.
         wait_for(lambda attempt=attempt: running_attempt(operation) == attempt, 9)
         wait_for(lambda attempt=attempt: saved_by(operation) == attempt, 30)
         os.kill(holder_pid(operation), signal.SIGKILL)
     any_site.wait(operation, "succeeded", 60)
     assert operation.result == expected(path)
-    assert json.loads(operation.layout.run.read_text())["interruptions"] >= 3
+    assert json.loads(operation.layout.run.read_text())["interruptions"] >= 2
 
 
 def test_a_frozen_worker_loses_its_step_and_cannot_commit_it_when_it_wakes(site, people, expected) -> None:
