@@ -36,7 +36,7 @@ from tapfs.bus.steps import (
     retry_step,
     return_step,
 )
-from tapfs.errors import LockTimeout, OperationUnknown, RecordInvalid, TapfsError, text_of
+from tapfs.errors import LockTimeout, OperationUnknown, TapfsError, text_of
 from tapfs.flow import employment
 from tapfs.flow.codec import from_json, to_json
 from tapfs.flow.message import StepHeader
@@ -80,6 +80,9 @@ def run_step(task: Any, header: StepHeader, bus: Bus) -> Any:
     except OperationUnknown:
         logger.warning("dropped a message of operation %s, which is not in %s", header.operation, bus.control.path)
         raise Ignore from None
+    except (OSError, TapfsError) as error:  # the step stays out, and is published again after a while
+        logger.error("operation %s, step %s cannot be claimed: %s", header.operation, header.step, text_of(error))
+        raise Ignore from None
     if isinstance(held, Dropped):
         logger.info("dropped a message of operation %s, step %s: %s", header.operation, header.step, held.reason)
         bus.tell_if_paused(operation)
@@ -109,12 +112,12 @@ class _Run:
         try:
             args, kwargs = self._arguments()
             place = Place(self._operation, self._held, self._clause(), self._why_leave)
-        except (RecordInvalid, FileNotFoundError) as error:  # spoilt, and stays so until a person sees to it
-            self._failed(None, error)
+        except Exception as error:
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                self._returned("begun", error)
+                raise Ignore from None
+            self._failed(None, error)  # spoilt or gone, and stays so until a person sees to it
             raise
-        except OSError as error:
-            self._returned("begun", error)
-            raise Ignore from None
         result, stored = self._run(place, args, kwargs)
         if not self._commit(stored):
             raise Ignore

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 
-from support.flows import Post
+from support.flows import LONG_NAME, Post
 from tapfs import Bus
 from tapfs.flow import place
 
@@ -59,3 +60,24 @@ def note(app: Celery, runs: list[Any]) -> Any:
         return len(runs)
 
     return note
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def on_redis(app: Celery, redis_url: str) -> Celery:
+    app.conf.broker_url = redis_url
+    return app
+
+
+@pytest.fixture
+def noted(on_redis: Celery) -> Any:
+    @on_redis.task(name=LONG_NAME)
+    def noted(*args: Any) -> int:
+        return len(args)
+
+    return noted

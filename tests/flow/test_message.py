@@ -1,60 +1,19 @@
 """The message of a step: what it says, and how large it is on a real Redis."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery, chain
 
-from support.flows import Post
+from support.flows import Post, publication
 from tapfs import Bus, State, tappable
 from tapfs.bus.plan import Step
-from tapfs.bus.publication import Publication
 from tapfs.flow.message import HEADER, HeaderInvalid, StepHeader, header_for, header_of, task_id_of
 from tapfs.flow.publisher import CeleryPublisher
 
-LONG_NAME = "warehouse.replenishment.tasks.recalculate_every_price_of_a_region_and_tell_the_shops"
 QUEUE = "celery"
-
-
-def publication(**changes: Any) -> Publication:
-    values = {
-        "operation_id": "20261122-101502-tally-k7f3q2",
-        "step": Step("0003", "save", "shop.save"),
-        "epoch": 2,
-        "attempt": 3,
-        "number": 4,
-        "retries": 1,
-        "not_before": None,
-    }
-    return Publication(**(values | changes))
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def on_redis(app: Celery, redis_url: str) -> Celery:
-    app.conf.broker_url = redis_url
-    return app
-
-
-@pytest.fixture
-def noted(on_redis: Celery) -> Any:
-    @on_redis.task(name=LONG_NAME)
-    def noted(*args: Any) -> int:
-        return len(args)
-
-    return noted
-
-
-def queued(client: redis.Redis, queue: str = QUEUE) -> list[dict[str, Any]]:
-    return [json.loads(text) for text in client.lrange(queue, 0, -1)]
 
 
 # Headers

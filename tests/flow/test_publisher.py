@@ -4,7 +4,6 @@ import base64
 import json
 import socket
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from celery import Celery
 from celery.signals import after_task_publish, before_task_publish
 
 from support import RedisServer
-from support.flows import Post, journal_of
+from support.flows import LONG_NAME, Clock, Post, journal_of, publication, queued
 from tapfs import Bus, State, tappable
 from tapfs.bus.plan import Step
 from tapfs.bus.publication import Publication
@@ -22,31 +21,7 @@ from tapfs.flow import publisher
 from tapfs.flow.message import HEADER, header_for, task_id_of
 from tapfs.flow.publisher import CeleryPublisher
 
-LONG_NAME = "warehouse.replenishment.tasks.recalculate_every_price_of_a_region_and_tell_the_shops"
 QUEUE = "celery"
-
-
-def publication(**changes: Any) -> Publication:
-    values = {
-        "operation_id": "20261122-101502-tally-k7f3q2",
-        "step": Step("0003", "save", "shop.save"),
-        "epoch": 2,
-        "attempt": 3,
-        "number": 4,
-        "retries": 1,
-        "not_before": None,
-    }
-    return Publication(**(values | changes))
-
-
-class Clock:
-    """The publisher's clock; it moves when a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -54,31 +29,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(publisher, "time", clock)
     return clock
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def on_redis(app: Celery, redis_url: str) -> Celery:
-    app.conf.broker_url = redis_url
-    return app
-
-
-@pytest.fixture
-def noted(on_redis: Celery) -> Any:
-    @on_redis.task(name=LONG_NAME)
-    def noted(*args: Any) -> int:
-        return len(args)
-
-    return noted
-
-
-def queued(client: redis.Redis, queue: str = QUEUE) -> list[dict[str, Any]]:
-    return [json.loads(text) for text in client.lrange(queue, 0, -1)]
 
 
 def numbers(client: redis.Redis, queue: str = QUEUE) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from celery import Celery
 
-from support.flows import Numbers, Post, finish, journal_of, touch
+from support.flows import Clock, Numbers, Post, finish, journal_of, touch
 from tapfs import Bus, CsvFile, Operation, OperationFailed, State, tap, tappable
 from tapfs.bus.losses import give_away
 from tapfs.bus.records import Checkpoint
@@ -509,16 +509,6 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(place, "in_force", counted)
     return moments
-
-
-class Clock:
-    """Stands in for the module `time`; it goes on only when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture

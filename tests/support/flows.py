@@ -1,5 +1,6 @@
 """A worker without a broker: messages wait in a list, and are delivered when and as often as the test says."""
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -7,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import redis
 from celery import Celery
 from celery.app.trace import build_tracer
 
 from support.waiting import wait_for
 from tapfs import Bus, Operation, Source, State
+from tapfs.bus.plan import Step
 from tapfs.bus.publication import Publication
 from tapfs.bus.records import Claim, Failure
 from tapfs.bus.states import FINAL
@@ -161,3 +164,34 @@ def drops_of(operation: Operation) -> list[str]:
 def touch(path: Path, text: str = "") -> None:
     """Make a file, as a person would."""
     path.write_text(text)
+
+
+#: A task's name as long as any.
+LONG_NAME = "warehouse.replenishment.tasks.recalculate_every_price_of_a_region_and_tell_the_shops"
+
+
+def publication(**changes: Any) -> Publication:
+    values = {
+        "operation_id": "20261122-101502-tally-k7f3q2",
+        "step": Step("0003", "save", "shop.save"),
+        "epoch": 2,
+        "attempt": 3,
+        "number": 4,
+        "retries": 1,
+        "not_before": None,
+    }
+    return Publication(**(values | changes))
+
+
+def queued(client: redis.Redis, queue: str = "celery") -> list[dict[str, Any]]:
+    return [json.loads(text) for text in client.lrange(queue, 0, -1)]
+
+
+class Clock:
+    """Stands in for the module `time`; it goes on only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
