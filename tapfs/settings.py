@@ -77,6 +77,13 @@ def is_synced() -> bool:
     return os.environ.get(SYNC_VARIABLE) != "off"
 
 
+def check_sync() -> None:
+    """Raise `TapfsError` where `TAPFS_SYNC` is neither `on` nor `off`."""
+    text = os.environ.get(SYNC_VARIABLE)
+    if text not in (None, "", "on", "off"):
+        raise TapfsError(f"{SYNC_VARIABLE} is '{text}': it must be on or off", hint="correct it, or leave it out")
+
+
 def user_name() -> str:
     """Who runs this process, for owners and journals."""
     import getpass  # 3 ms, for those who only ask where things are

@@ -163,7 +163,8 @@ class Control:
             files.sync_dir(self.layout.operations)
         except OSError as error:
             raise ControlUnusable(
-                f"operation '{operation_id}' is there, but cannot be made safe from a power cut: {error.strerror}",
+                f"operation '{operation_id}' is there, but a power cut may undo that: "
+                f"cannot sync '{self.layout.operations}': {error.strerror}",
                 hint="see to the disk; a worker or supervisor will run it",
             ) from error
         reconcile(operation)

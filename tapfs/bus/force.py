@@ -19,6 +19,7 @@ from tapfs.bus.losses import give_away, take_unreadable
 from tapfs.bus.records import Holder
 from tapfs.bus.states import State
 from tapfs.bus.verbs import Answer
+from tapfs.bus.workers import FOREGROUND, worker_pids
 from tapfs.errors import Refused
 
 #: Seconds that a step has to come to a tap before its process is ended.
@@ -68,9 +69,16 @@ def _end(operation: OperationFolder, out: claims.Out) -> str | None:
         return None
     holder = out.claim.held_by if out.claim is not None else None
     name = f"process {holder.pid} of step {out.path} on {holder.host}" if holder else f"the process of step {out.path}"
+    if holder is not None and _does_more(operation, holder):
+        return f"{name} does other work, too, and was left; what it does for this step counts no more"
     if holder is not None and _kill(holder, file):
         return f"{name} was ended"
     return f"{name} could not be ended from here, but nothing it does counts any more"
+
+
+def _does_more(operation: OperationFolder, holder: Holder) -> bool:
+    """Whether the process is no pool's child: a worker itself (threads, solo), or somebody's terminal (`tapfs run`)."""
+    return holder.worker.startswith(FOREGROUND) or holder.pid in worker_pids(operation.control, holder.host)
 
 
 def _take_away(operation: OperationFolder, out: claims.Out, because: str) -> bool:

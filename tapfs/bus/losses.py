@@ -23,9 +23,6 @@ from tapfs.bus.runs import read_run
 from tapfs.bus.states import State
 from tapfs.errors import RecordInvalid
 
-#: A message that workers have passed on so often is left to be published again after its delay.
-_MOST_PASSES = 5
-
 
 def give_away(operation: OperationFolder, path: str, epoch: int, attempt: int, because: str) -> bool:
     """Take a step from a holder that is frozen, out of reach, or to be ended; another may run it.
@@ -131,9 +128,11 @@ def pass_on(operation: OperationFolder, path: str, epoch: int, attempt: int) -> 
     """
 
     def make_due(out: Out, claim: Claim) -> bool:
-        if out.is_held or out.is_dead or claim.publishes > _MOST_PASSES:
+        if out.is_held or out.is_dead:
             return False
-        claims.put_out(operation.layout, path, replace(claim, published_at=None, not_before=None))
+        # The next attempt's first message is sent in any case; a repeat might be taken for one too many.
+        due = replace(claim, attempt=claim.attempt + 1, publishes=0, published_at=None, not_before=None)
+        claims.put_out(operation.layout, path, due)
         return True
 
     return _change(operation, path, epoch, attempt, make_due)

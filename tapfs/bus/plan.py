@@ -141,6 +141,13 @@ class Plan:
         root = _decode_part(values["workflow"], "workflow")
         if not isinstance(root, Sequence):
             raise Faulty(["field 'workflow': the outermost part is no sequence"])
+        faults = [] if values["nth"] >= 1 else [f"field 'nth': {values['nth']} is no whole number from 1"]
+        if values["max_running_s"] is not None and not values["max_running_s"] > 0:
+            faults.append("field 'max_running_s' is no time")
+        if not any(True for _ in _leaves(root)):
+            faults.append("field 'workflow' has no step")
+        if faults:
+            raise Faulty(faults)
         count = Counter(step.path for step in _leaves(root))
         twice = [path for path, times in count.items() if times > 1]
         if twice:
@@ -162,6 +169,9 @@ def short_name(task: str) -> str:
     """The last part of a task's name, fit for a file name: `tapfs.tally.check` becomes `check`."""
     return re.sub(r"[^A-Za-z0-9_]+", "-", task.rpartition(".")[2]).strip("-")[:_LONGEST_NAME] or "step"
 
+
+_PATH = re.compile(r"[0-9]{4,19}(/[0-9]{4,19}){0,20}")
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{_LONGEST_NAME}}}")
 
 _plans: dict[str, tuple[files.Identity, Plan]] = {}
 _MOST_PLANS = 32
@@ -241,4 +251,8 @@ def _decode_part(value: Json, where: str) -> Step | Sequence:
     except Faulty as error:
         raise Faulty([f"{where}: {fault}" for fault in error.faults]) from None
     del values["kind"]
+    # Both become parts of file names.
+    for name, form in (("path", _PATH), ("name", _NAME)):
+        if not form.fullmatch(values[name]):
+            raise Faulty([f"field '{where}.{name}': {values[name][:100]!r} is none"])
     return Step(**values)

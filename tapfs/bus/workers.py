@@ -23,8 +23,11 @@ from tapfs.bus.layout import DRAIN, STOPPING, ControlLayout
 from tapfs.bus.locks import ClaimLock
 from tapfs.bus.records import Record, _of
 from tapfs.bus.requests import text_of_marker
+from tapfs.errors import RecordInvalid
 
 _CARD = "worker.json"
+#: Begins the name of one who runs steps without being a worker.
+FOREGROUND = "foreground@"
 #: How often a card's lock is tried, and seconds in between.
 _TRIES = 5
 _PAUSE_S = 0.002
@@ -48,9 +51,10 @@ class WorkerFolder:
         path: the folder.
     """
 
-    def __init__(self, path: Path, lock: ClaimLock) -> None:
+    def __init__(self, path: Path, card: WorkerCard, lock: ClaimLock) -> None:
         self.name = path.name
         self.path = path
+        self._card = card
         self._lock = lock
 
     @classmethod
@@ -69,8 +73,20 @@ class WorkerFolder:
                 continue
             if lock is not None:
                 files.remove(path / STOPPING)  # of one that did not come to its end
-                return cls(path, lock)
+                return cls(path, card, lock)
             number += 1
+
+    def keep(self) -> None:
+        """Make the folder anew if somebody removed it while the worker lives; where that cannot be, try again later."""
+        if self._lock.is_ours():
+            return
+        with suppress(OSError):
+            files.make_dirs(self.path.parent, self.path.parent.parent)
+            files.make_dir(self.path)
+            lock = _place(self.path / _CARD, self._card.encode()) if _remove_dead(self.path / _CARD) else None
+            if lock is not None:
+                self._lock.release()
+                self._lock = lock
 
     def has_drain(self) -> bool:
         """Say whether a person asks it to drain."""
@@ -99,6 +115,19 @@ class WorkerFolder:
                 files.remove(self.path / _CARD)
                 _clear(self.path)
         self._lock.release()
+
+
+def worker_pids(control: ControlLayout, host: str) -> set[int]:
+    """The processes of a host that are workers themselves, not children of one's pool."""
+    found = set()
+    for path in control.workers.glob(f"*/{_CARD}"):
+        try:
+            card = WorkerCard.read(path)
+        except (OSError, RecordInvalid):
+            continue
+        if card.host == host:
+            found.add(card.pid)
+    return found
 
 
 def clear_dead(control: ControlLayout) -> None:

@@ -98,6 +98,7 @@ class Bus:
         recovery: Recovery | None = None,
         max_running_s: float | None = None,
     ) -> None:
+        settings.check_sync()
         self.app = app
         self.max_running_s = max_running_s or settings.number(settings.MAX_RUNNING_VARIABLE, float)
         self.control = Control(

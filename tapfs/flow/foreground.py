@@ -27,6 +27,7 @@ from tapfs.bus.plan import Step
 from tapfs.bus.publication import Publication
 from tapfs.bus.records import Claim
 from tapfs.bus.states import FINAL, State
+from tapfs.bus.workers import FOREGROUND
 from tapfs.errors import RecordInvalid, TapfsError
 from tapfs.flow.bus import Bus
 from tapfs.flow.message import HEADER, header_for
@@ -139,7 +140,7 @@ class Foreground:
         publication = Publication(
             self.operation.id, step, claim.epoch, claim.attempt, claim.publishes, claim.retries, claim.not_before
         )
-        hostname = f"foreground@{settings.user_name()}"
+        hostname = f"{FOREGROUND}{settings.user_name()}"
         request: dict[str, Any] = {
             "id": uuid(),
             "hostname": hostname,

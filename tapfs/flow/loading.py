@@ -25,6 +25,8 @@ def load_bus(name: str) -> Bus:
         app = import_module(module_name)
         for part in (attribute or "app").split("."):
             app = getattr(app, part)
+    except TapfsError:
+        raise
     except Exception as error:  # whatever the program's module raises
         raise TapfsError(
             f"cannot load the app '{name}': {type(error).__name__}: {error}",

@@ -80,6 +80,7 @@ class Place:
     Attributes:
         pause_because: why the clause asks to pause, once it does.
         leave_because: why the step is to go on in another worker, once it is.
+        trouble: why the step has to wait until the files can be written, once it has.
         retry: when, and for which count, `self.retry` asked for another try; None for no retry.
     """
 
@@ -103,9 +104,11 @@ class Place:
         self._next_clause = now + CLAUSE_INTERVAL_S
         self._next_write = now + CHECKPOINT_INTERVAL_S
         self._begun: set[str] | None = None
+        self._has_moved = False
         self._entered = now
         self.pause_because: str | None = None
         self.leave_because: str | None = None
+        self.trouble: OSError | None = None
         self.retry: tuple[str | None, int] | None = None
         earlier = read_checkpoint(operation, held)
         self._earlier: list[Json] = earlier.folds if earlier else []
@@ -171,6 +174,7 @@ class Place:
 
     def turn(self, fold: Fold, cursor: Json, done: float) -> None:
         """Be the tap behind a chunk of a fold: here, and only here, cursor and value belong together."""
+        self._has_moved = self._has_moved or cursor != fold.cursor  # it is the same behind the empty chunk at an end
         fold.move(cursor, done)
         now = time.monotonic()
         if now >= fold.next_snapshot:
@@ -192,13 +196,19 @@ class Place:
         """Note that a side effect begins; says whether it was not begun before, by any run of the step.
 
         Raises:
-            Stop: the step was given to another, who may begin it.
+            Stop: the step was given to another, who may begin it; or it cannot be noted.
         """
-        if self._begun is None:
-            self._begun = read_begun(self._operation, self._held)
-        if key in self._begun:
-            return False
-        if not note_begun(self._operation, self._held, key):
+        try:
+            if self._begun is None:
+                self._begun = read_begun(self._operation, self._held)
+            if key in self._begun:
+                return False
+            is_noted = note_begun(self._operation, self._held, key)
+        except OSError as error:  # no fault of the step's: it goes on once it can be noted
+            self.trouble = error
+            self.try_to_save()
+            raise Stop(f"a side effect cannot be noted: {error}") from error
+        if not is_noted:
             raise Stop(_LOST)
         self._begun.add(key)
         return True
@@ -248,7 +258,8 @@ class Place:
 
     def _leaves(self, now: float) -> bool:
         if self._why_leave is not None:
-            self.leave_because = self._why_leave(now - self._entered)
+            # Who has come nowhere that can be saved would begin anew, and run for its maximum again.
+            self.leave_because = self._why_leave(now - self._entered if self._has_moved else 0.0)
         return self.leave_because is not None
 
     def try_to_save(self) -> None:

@@ -193,7 +193,9 @@ class _Run:
 
     def _stopped(self, place: Place, reason: str) -> None:
         leave, pause = place.leave_because, place.pause_because
-        if leave is not None:
+        if place.trouble is not None:
+            self._returned("continued", place.trouble)
+        elif leave is not None:
             self._end(lambda: interrupt_step(self._operation, self._held, leave))
         else:
             self._end(lambda: release_step(self._operation, self._held, pause_because=pause))

@@ -176,6 +176,7 @@ class Supervisor:
             self._give_sign()
             if not self._is_at_rest(operation_id):
                 self._look_at(operation_id, at_once=has_returned)
+        clear_dead(self._control.layout)
         if self._watch is not None:
             self._watch.keep_up()
         return True
@@ -214,7 +215,6 @@ class Supervisor:
         except OSError as error:
             logger.warning("cannot compare the index with the operations in %s: %s", self._control.path, error)
             return
-        clear_dead(self._control.layout)
         for operation_id in ids:
             if operation_id in indexed or self._stopping.is_set():
                 continue

@@ -29,7 +29,7 @@ from tapfs.bus import verbs
 from tapfs.bus.losses import fail_out, is_current, refuse
 from tapfs.bus.operation import Operation
 from tapfs.bus.workers import WorkerFolder
-from tapfs.errors import Refused, TapfsError
+from tapfs.errors import Refused, TapfsError, text_of
 from tapfs.flow import employment
 from tapfs.flow.bus import bus_of
 from tapfs.flow.message import StepHeader
@@ -54,23 +54,28 @@ def enter(sender: Any = None, **_: Any) -> None:
         control = bus_of(app).control
         control.prepare()
         folder = WorkerFolder.enter(control.layout, sender.hostname, control.now())
-    except (TapfsError, OSError):
-        logger.exception("this worker has no folder in the control directory: it cannot be drained")
+    except (TapfsError, OSError) as error:
+        logger.error("this worker has no folder in the control directory, and cannot be drained: %s", text_of(error))
         return
     _folders[app] = folder
     employment.begin(folder)
-    _announce_soft_shutdown(sender, folder)
+    _announce_shutdown(sender, folder)
 
 
-def _announce_soft_shutdown(worker: Any, folder: WorkerFolder) -> None:
-    """Have the steps told when Celery begins to wait for them: its own signal comes only after that wait."""
-    wait = worker.wait_for_soft_shutdown
+def _announce_shutdown(worker: Any, folder: WorkerFolder) -> None:
+    """Have the steps told when Celery begins to wait for them: its own signal comes only after that wait, or never."""
+    wait, stop = worker.wait_for_soft_shutdown, worker.stop
 
     def announce_and_wait() -> None:
         folder.stop("the worker is shutting down")
         wait()
 
+    def announce_and_stop(*args: Any, **options: Any) -> Any:
+        folder.stop("the worker is shutting down")
+        return stop(*args, **options)
+
     worker.wait_for_soft_shutdown = announce_and_wait
+    worker.stop = announce_and_stop  # also by Celery's remote control, of which no signal tells
 
 
 def supervise_worker(sender: Any = None, **_: Any) -> None:
@@ -80,8 +85,8 @@ def supervise_worker(sender: Any = None, **_: Any) -> None:
         return
     try:
         _supervisors[app] = start_thread(bus_of(app))
-    except TapfsError:
-        logger.exception("this worker has no supervisor")
+    except TapfsError as error:
+        logger.error("this worker has no supervisor: %s", text_of(error))
     folder = _folders.get(app)
     if folder is not None:
         threading.Thread(target=_heed_drain, args=(folder, sender), name="tapfs-drain", daemon=True).start()
@@ -91,6 +96,7 @@ def _heed_drain(folder: WorkerFolder, consumer: Any) -> None:
     """Take no messages while there is a DRAIN. Celery makes a new consumer after it lost its connection."""
     cancelled = None
     while folder in _folders.values():
+        folder.keep()
         messages = consumer.task_consumer
         if folder.has_drain():
             if messages is not None and messages is not cancelled:

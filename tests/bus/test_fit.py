@@ -43,8 +43,8 @@ CHANGES: dict[str, tuple[Plan, str]] = {
     ),
     "new first step": (plan(step("0000"), *plan_of(4).steps), "step 0001-one is done, but step 0000-one before it is"),
     "new step in between": (
-        plan(step("0001"), step("0001b"), *plan_of(4).steps[1:]),
-        "step 0002-one is done, but step 0001b-one before it is not",
+        plan(step("0001"), step("0099"), *plan_of(4).steps[1:]),
+        "step 0002-one is done, but step 0099-one before it is not",
     ),
 }
 

@@ -6,7 +6,7 @@ published again (a matter of the clock), and what stands in records beside what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tapfs.bus.states import FINAL, State, Want
 
@@ -308,11 +308,13 @@ class Model:
         return is_taken
 
     def pass_on(self, place: int, epoch: int, attempt: int) -> bool:
-        """A worker that leaves has a message: the next is published, where nobody has the step."""
+        """A worker that leaves has a message: the next attempt's is published, where nobody has the step."""
         if not self.is_out(place, epoch, attempt):
             return False
         assert self.out is not None
         is_passed = self.out.holder is None
+        if is_passed:
+            self.out = replace(self.out, attempt=self.out.attempt + 1)
         self.settle()
         return is_passed
 
@@ -328,6 +330,7 @@ class Model:
         assert self.out is not None
         if self.out.holder is None:
             self.out.crashes += 1
+            self.out.attempt += 1
             if self.out.crashes >= MAX_CRASHES:
                 self.fail()
         self.settle()

@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from model.machine import Machine
 
-EXAMPLES = int(os.environ.get("TAPFS_MODEL_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("TAPFS_MODEL_EXAMPLES", "150"))
 STEPS = int(os.environ.get("TAPFS_MODEL_STEPS", "40"))
 SEED = int(os.environ.get("TAPFS_MODEL_SEED", "20261122"))
 

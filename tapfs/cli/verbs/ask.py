@@ -87,6 +87,9 @@ def _ask(control: Control, part: str, verb: Verb, reason: str | None, *, is_all:
             return Reply(Answer(name, False, False, state, text_of(error)), error.hint)
         text = f"cannot {verb.__name__} operation '{name}': {text_of(error)}"
         return Reply(Answer(name, False, False, state, text), "see to that, and ask again: asking twice does no harm")
+    except Exception as error:  # a fault of tapfs's own must not keep the others from being asked
+        text = f"cannot {verb.__name__} operation '{part}': {type(error).__name__}: {error}"
+        return Reply(Answer(part, False, False, None, text), "'tapfs verify' may say more; this is a fault of tapfs")
     needs_worker = verb is verbs.resume and answer.success and answer.state not in (State.PAUSED, *FINAL)
     if needs_worker and not is_supervised(control):
         hint = NO_WORKER_HINT.format(id=answer.operation_id)

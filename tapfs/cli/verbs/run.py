@@ -82,7 +82,7 @@ def _run(running: Foreground) -> State:
 
 
 class _Interrupts:
-    """Ctrl-C (and SIGTERM) while an operation runs: the first pauses, the second leaves."""
+    """Ctrl-C (or SIGTERM, or a closed terminal) while an operation runs: the first pauses, the second leaves."""
 
     def __init__(self, running: Foreground, tell: Tell) -> None:
         self.count = 0
@@ -91,7 +91,7 @@ class _Interrupts:
         self._before: list[tuple[signal.Signals, object]] = []
 
     def __enter__(self) -> _Interrupts:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._before.append((number, signal.signal(number, self._interrupted)))
         return self
 

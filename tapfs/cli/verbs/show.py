@@ -7,10 +7,14 @@ from pathlib import Path
 import click
 
 from tapfs.bus.document import Document, document_of
+from tapfs.bus.states import ACTIVE, State
 from tapfs.cli import words
-from tapfs.cli.controls import open_control, shown_path
+from tapfs.cli.controls import NO_WORKER_HINT, is_supervised, open_control, shown_path
 from tapfs.cli.options import id_argument, json_option
 from tapfs.cli.printing import print_json
+
+#: States in which somebody should be at work, or about to be.
+_GOES_ON = (*ACTIVE, State.QUEUED, State.INTERRUPTED)
 
 
 @click.command("show")
@@ -18,13 +22,16 @@ from tapfs.cli.printing import print_json
 @json_option("Print the operation's document.")
 def show_verb(part: str, is_json: bool) -> None:
     """Show how an operation stands."""
-    document = document_of(open_control().find(part))
+    control = open_control()
+    document = document_of(control.find(part))
     if is_json:
         print_json(document)
         return
     click.echo(document["id"])
     for name, text in lines_of(document):
         click.echo(f"  {name:<10} {words.plain(text)}")
+    if document["state"] in _GOES_ON and not is_supervised(control):
+        click.echo("hint: " + NO_WORKER_HINT.format(id=document["id"]), err=True)
 
 
 def lines_of(document: Document) -> list[tuple[str, str]]:
