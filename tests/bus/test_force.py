@@ -17,6 +17,7 @@ from tapfs.bus.records import Checkpoint, Claim
 from tapfs.bus.saved import read_checkpoint, write_checkpoint
 from tapfs.bus.states import State
 from tapfs.bus.steps import Dropped, claim_step, commit_step
+from tapfs.bus.workers import WorkerFolder
 from tapfs.errors import Refused
 
 STOPS = {"pausing": State.PAUSED, "cancelling": State.CANCELLED}
@@ -282,3 +283,22 @@ def test_death_at_any_write_of_a_force_leaves_what_can_be_forced_again_or_has_st
         assert operation.state is State.CANCELLED
         operation.resume()
         bench.finish(operation)
+
+
+@pytest.mark.parametrize("kind", ["a worker itself", "tapfs run"])
+def test_a_process_that_does_other_work_too_is_left_but_what_it_does_for_the_step_counts_no_more(
+    bench: Bench, kind: str
+) -> None:
+    """A pool of threads, a solo pool, somebody's terminal: other steps must not be ended with this one."""
+    operation = bench.start()
+    folder = WorkerFolder.enter(bench.control.layout, "threads@here", bench.now) if kind == "a worker itself" else None
+    last = bench.published[-1]
+    name = "foreground@ada" if folder is None else folder.name
+    held = claim_step(operation, last.step.path, last.epoch, last.attempt, name)
+    assert isinstance(held, HeldClaim)
+    operation.pause()
+    answer = bench.other(operation).force(0)
+    assert (answer.changed, answer.state) == (True, State.PAUSED)
+    assert f"process {os.getpid()}" in answer.message
+    assert "does other work, too, and was left" in answer.message
+    assert isinstance(commit_step(operation, held, 1, timestamp(bench.now)), Dropped)

@@ -196,3 +196,28 @@ def test_a_plan_that_is_none_is_refused_with_its_path(tmp_path: Path) -> None:
 def test_a_sequence_in_a_sequence_is_a_sequence() -> None:
     inner = Sequence((Step("0001", "a", "t.a"),))
     assert [step.label for step in Plan(Sequence((inner, Sequence(()), inner))).steps] == ["0001-a", "0001-a"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"nth": 0}, "'nth'"),
+        ({"nth": -3}, "'nth'"),
+        ({"max_running_s": 0}, "'max_running_s'"),
+        ({"workflow": {"kind": "sequence", "parts": []}}, "has no step"),
+    ],
+)
+def test_a_plan_that_can_never_run_is_refused(changes: dict[str, object], fault: str) -> None:
+    """So it is held and can be cancelled, as one that cannot be read; and keeps no other operation from being asked."""
+    content = json.dumps(json.loads(plan_of(2).encode()) | changes)
+    assert fault in faults_of(content)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("path", "../../x"), ("path", "0001/../../x"), ("path", ""), ("path", "/0001"), ("name", "a/b"), ("name", "")],
+)
+def test_a_step_that_would_lead_outside_its_operation_is_refused(field: str, value: str) -> None:
+    plan = json.loads(plan_of(2).encode())
+    plan["workflow"]["parts"][1][field] = value
+    assert f"parts[1].{field}" in faults_of(json.dumps(plan))

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 import threading
 from pathlib import Path
@@ -317,3 +318,20 @@ def test_death_at_any_write_of_entering_and_leaving_keeps_nobody_out(control: Co
         clear_dead(control)
         left = [path.name for path in control.workers.rglob("*") if not path.name.startswith(".tmp-")]
         assert left in ([], ["celery@here"])
+
+
+def test_a_folder_that_was_removed_comes_back_while_its_worker_lives(control: ControlLayout) -> None:
+    """`rm -r control/workers`: it can be drained again, and is no dead one's."""
+    folder = enter(control)
+    folder.keep()
+    assert names(control) == ["celery@here"]
+    shutil.rmtree(control.workers)
+    folder.keep()
+    assert names(control) == ["celery@here"]
+    clear_dead(control)
+    assert names(control) == ["celery@here"]
+    (folder.path / "DRAIN").touch()
+    assert folder.has_drain()
+    (folder.path / "DRAIN").unlink()
+    folder.leave()
+    assert names(control) == []

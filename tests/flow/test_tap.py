@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
@@ -911,6 +912,36 @@ def test_a_step_that_was_given_to_another_begins_no_side_effect(start: Start, bu
     post.deliver_next()
     assert mails == []
     assert "the step was given to another" in str([line.get("reason") for line in journal_of(operation)])
+    post.deliver_all()
+    assert (operation.state, mails) == (State.SUCCEEDED, ["mail"])
+
+
+def test_a_side_effect_that_cannot_be_noted_for_want_of_room_waits_and_is_done_once(
+    start: Start, bus: Bus, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is no fault of the step's."""
+    mails: list[str] = []
+    real = place.note_begun
+    is_full = [True]
+
+    def note_begun(*given: Any) -> bool:
+        if is_full[0]:
+            raise OSError(28, "No space left on device", "0001-work.once.jsonl")
+        return real(*given)
+
+    monkeypatch.setattr(place, "note_begun", note_begun)
+
+    def work() -> None:
+        if tap.once("mail"):
+            mails.append("mail")
+
+    operation = start(work)
+    post.deliver_next()
+    assert (operation.state, mails, post.waiting) == (State.INTERRUPTED, [], [])
+    assert "no space left" in (operation.view().message or "")
+    is_full[0] = False
+    monkeypatch.setattr(operation, "now", lambda: time.time() + 60)
+    bus.reconcile(operation)
     post.deliver_all()
     assert (operation.state, mails) == (State.SUCCEEDED, ["mail"])
 
