@@ -14,18 +14,18 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tapfs.bus import files
 from tapfs.bus.control import Control
-from tapfs.bus.layout import CANCEL, ID, PAUSE
+from tapfs.bus.layout import ID
 from tapfs.bus.locks import SingleHolder
 from tapfs.bus.losses import give_away, take_unreadable
 from tapfs.bus.operation import Operation
 from tapfs.bus.states import ACTIVE, FINAL, State
 from tapfs.bus.workers import clear_dead
 from tapfs.errors import OperationUnknown, TapfsError
+from tapfs.flow.rest import Rest
 from tapfs.flow.silence import Silence, Stillness
 from tapfs.flow.watch import Watch
 
@@ -73,7 +73,7 @@ class Supervisor:
         self._watch = Watch(self._control.path) if uses_events else None
         self._due: dict[str, float] = {}
         self._troubles: dict[str, str] = {}
-        self._at_rest: dict[str, tuple[files.Identity | None, ...]] = {}
+        self._rest = Rest(self._control.layout)
         self._next_sign = 0.0
         self._others = Stillness(2 * max(STANDBY_INTERVAL_S, scan_interval_s))
         self._silence = Silence(bus.control.recovery.silent_after_s, 2 * scan_interval_s)
@@ -174,7 +174,7 @@ class Supervisor:
             if self._stopping.is_set():
                 return True
             self._give_sign()
-            if not self._is_at_rest(operation_id):
+            if not self._rest.holds(operation_id):
                 self._look_at(operation_id, at_once=has_returned)
         clear_dead(self._control.layout)
         if self._watch is not None:
@@ -184,29 +184,6 @@ class Supervisor:
     def _returns_of_broker(self) -> int:
         """How often the broker came back after it was away; what it held before may be gone."""
         return getattr(self._control.publisher, "returns", 0)
-
-    def _is_at_rest(self, operation_id: str) -> bool:
-        """Whether an operation was paused when last looked at, and nothing that could ask for more has changed since.
-
-        Most of what is active for long is paused; looking at five names costs a hundredth of a reconcile.
-        """
-        known = self._at_rest.get(operation_id)
-        if known is not None and known == self._signs_of(operation_id):
-            return True
-        self._at_rest.pop(operation_id, None)
-        return False
-
-    def _signs_of(self, operation_id: str) -> tuple[files.Identity | None, ...]:
-        """What tells whether anybody has asked for anything: the folder, its state file, and the markers."""
-        layout = self._control.layout.operation(operation_id)
-        asking = (
-            layout.folder,
-            layout.state,
-            layout.folder / PAUSE,
-            layout.folder / CANCEL,
-            self._control.layout.pause,
-        )
-        return tuple(_sign_of(path) for path in asking)
 
     def _rebuild_index(self) -> None:
         """Put every operation into the index that has not ended and is not there: it was lost, or removed by hand."""
@@ -244,15 +221,15 @@ class Supervisor:
         recovery = self._control.recovery
         operation.recovery = replace(recovery, first_delay_s=0.0) if at_once else recovery
         try:
-            before = self._signs_of(operation_id)
+            before = self._rest.signs_of(operation_id)
             settled = self._bus.reconcile(operation)
             self._take_from_silent(operation, settled.state)
             if settled.look_again:
                 self._due[operation_id] = time.monotonic() + LOOK_AGAIN_S
-            elif settled.state is State.PAUSED and before == self._signs_of(operation_id):
-                self._at_rest[operation_id] = before
+            elif settled.state is State.PAUSED:
+                self._rest.begin(operation_id, before)
         except OperationUnknown:
-            self._at_rest.pop(operation_id, None)
+            self._rest.forget(operation_id)
             self._forget(operation_id)
         except (TapfsError, OSError) as error:
             kind = str(getattr(error, "strerror", None) or error)  # without the name of a temporary file
@@ -287,13 +264,6 @@ class Supervisor:
             return
         if is_gone and age > 60:
             files.remove(entry)
-
-
-def _sign_of(path: Path) -> files.Identity | None:
-    try:
-        return files.identity_of(os.lstat(path))
-    except OSError:
-        return None
 
 
 def start_thread(bus: Bus) -> Supervisor:
