@@ -101,9 +101,12 @@ class WorkerFolder:
         return None
 
     def stop(self, reason: str) -> None:
-        """Say that the worker is about to end. Safe in a signal handler; where it cannot be said, steps run on."""
+        """Say that the worker is about to end, and why, the first time. Safe in a signal handler.
+
+        Where it cannot be said, steps run on.
+        """
         with suppress(OSError):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self.path / STOPPING, flags, files.FILE_MODE)
             os.write(descriptor, reason.encode())
             os.close(descriptor)

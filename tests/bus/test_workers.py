@@ -160,8 +160,8 @@ def test_a_worker_about_to_end_says_so_and_that_is_no_drain(control: ControlLayo
     folder.stop("the worker got SIGTERM")
     assert folder.why_leave() == "workers/celery@here/STOPPING: the worker got SIGTERM"
     assert not folder.has_drain()
-    folder.stop("again")
-    assert folder.why_leave() == "workers/celery@here/STOPPING: again"
+    folder.stop("the worker is shutting down")
+    assert folder.why_leave() == "workers/celery@here/STOPPING: the worker got SIGTERM", "the first reason stays"
     folder.leave()
     assert names(control) == []
 

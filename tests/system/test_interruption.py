@@ -186,3 +186,16 @@ def test_the_folder_of_a_worker_says_which_process_it_is(site) -> None:
     (name,) = folders(site)
     card = json.loads((site.control / "workers" / name / "worker.json").read_text())
     assert (card["name"], card["pid"]) == (name, worker.pid)
+
+
+def test_a_shutdown_by_celerys_remote_control_is_an_interruption_too(
+    tmp_path, processes, redis_url, make_site, people
+) -> None:
+    """Celery sends no signal of it."""
+    site = make_site(tmp_path, processes, redis_url)
+    worker = site.worker("--concurrency", "1")
+    operation, _ = start_slow(site, people)
+    site.bus.app.control.shutdown()
+    worker.wait(30)
+    site.wait(operation, "interrupted", 5)
+    assert "shutting down" in site.journal(operation, "interrupted")[0]["reason"]
