@@ -41,7 +41,7 @@ from tapfs.bus.steps import (
     release_step,
 )
 from tapfs.bus.verify import verify_operations
-from tapfs.bus.workers import WorkerCard, WorkerFolder
+from tapfs.bus.workers import WorkerFolder
 from tapfs.cli.program import VERBS
 from tapfs.cli.verbs.list import _HEADS as HEADS
 from tapfs.flow import message, pulse, supervisor
@@ -61,7 +61,7 @@ ONCE = {name: Field((kind,), required=True) for name, kind in (("key", str), ("a
 
 #: The record behind each heading of format.md that has a table of fields; of the rest, the fields' own specification.
 SPECIFICATIONS = {
-    "workers/<name>/": [WorkerCard.specification()],
+    "workers/<name>/": [records.WorkerCard.specification()],
     "operation.json": [records.Identity.specification()],
     "workflow.json": [plan._PLAN, plan._STEP],
     "state.json": [records.StateView.specification()],

@@ -231,6 +231,16 @@ class Failure(Record):
     failed_at: str | None = _of(_TIME)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkerCard(Record):
+    """`workers/<name>/worker.json`: which process the worker is."""
+
+    name: str = _of(Field((str,), required=True))
+    host: str = _of(Field((str,), required=True))
+    pid: int = _of(Field((int,), required=True))
+    started_at: str = _of(Field((str,), required=True))
+
+
 def plain(value: Json) -> Json:
     """Return a copy as JSON would give it back (tuples as lists, keys as texts).
 

@@ -13,15 +13,13 @@ import re
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from tapfs.bus import files, forks
 from tapfs.bus.clock import timestamp
-from tapfs.bus.fields import Field
 from tapfs.bus.layout import DRAIN, STOPPING, ControlLayout
 from tapfs.bus.locks import ClaimLock
-from tapfs.bus.records import Record, _of
+from tapfs.bus.records import WorkerCard
 from tapfs.bus.requests import text_of_marker
 from tapfs.errors import RecordInvalid
 
@@ -31,16 +29,6 @@ FOREGROUND = "foreground@"
 #: How often a card's lock is tried, and seconds in between.
 _TRIES = 5
 _PAUSE_S = 0.002
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerCard(Record):
-    """`worker.json`: which process the worker is."""
-
-    name: str = _of(Field((str,), required=True))
-    host: str = _of(Field((str,), required=True))
-    pid: int = _of(Field((int,), required=True))
-    started_at: str = _of(Field((str,), required=True))
 
 
 class WorkerFolder:

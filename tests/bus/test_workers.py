@@ -16,7 +16,8 @@ from tapfs.bus import workers
 from tapfs.bus.clock import timestamp
 from tapfs.bus.layout import ControlLayout
 from tapfs.bus.locks import is_held
-from tapfs.bus.workers import WorkerCard, WorkerFolder, clear_dead
+from tapfs.bus.records import WorkerCard
+from tapfs.bus.workers import WorkerFolder, clear_dead
 
 
 @pytest.fixture
