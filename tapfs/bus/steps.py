@@ -106,7 +106,7 @@ def _why_not(operation: OperationFolder, path: str, epoch: int, attempt: int) ->
         return f"the message is of epoch {epoch}, the operation in epoch {run.epoch}"
     if step not in operation.frontier(plan, run.epoch)[1]:
         return "a step before it is not committed"
-    found = {out.path: out for out in claims.all_out(operation.layout)}.get(path)
+    found = claims.find(operation.layout, path)
     if found is None or found.claim is None:
         return "the step is not out"
     if found.is_held:
