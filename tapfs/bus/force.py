@@ -15,7 +15,7 @@ from tapfs.bus import claims
 from tapfs.bus.clock import seconds_of
 from tapfs.bus.doorbell import reconcile
 from tapfs.bus.folder import OperationFolder
-from tapfs.bus.losses import give_away, take_unreadable
+from tapfs.bus.losses import take_away
 from tapfs.bus.records import Holder
 from tapfs.bus.states import State
 from tapfs.bus.verbs import Answer
@@ -65,7 +65,7 @@ def _end(operation: OperationFolder, out: claims.Out) -> str | None:
         file = os.lstat(operation.layout.claim(out.path))
     except OSError:
         return None
-    if not _take_away(operation, out, f"force by {operation.actor}"):
+    if not take_away(operation, out, f"force by {operation.actor}"):
         return None
     holder = out.claim.held_by if out.claim is not None else None
     name = f"process {holder.pid} of step {out.path} on {holder.host}" if holder else f"the process of step {out.path}"
@@ -79,13 +79,6 @@ def _end(operation: OperationFolder, out: claims.Out) -> str | None:
 def _does_more(operation: OperationFolder, holder: Holder) -> bool:
     """Whether the process is no pool's child: a worker itself (threads, solo), or somebody's terminal (`tapfs run`)."""
     return holder.worker.startswith(FOREGROUND) or holder.pid in worker_pids(operation.control, holder.host)
-
-
-def _take_away(operation: OperationFolder, out: claims.Out, because: str) -> bool:
-    """Take the step from its holder, also where somebody wrote into its claim; says whether it had it."""
-    if out.claim is None:
-        return take_unreadable(operation, out.path, because)
-    return give_away(operation, out.path, out.claim.epoch, out.claim.attempt, because)
 
 
 def _kill(holder: Holder, file: os.stat_result) -> bool:

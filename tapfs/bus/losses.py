@@ -40,6 +40,13 @@ def give_away(operation: OperationFolder, path: str, epoch: int, attempt: int, b
     return _change(operation, path, epoch, attempt, void)
 
 
+def take_away(operation: OperationFolder, out: Out, because: str) -> bool:
+    """Take a step from its holder, also where somebody wrote into its claim; says whether it had it."""
+    if out.claim is None:
+        return take_unreadable(operation, out.path, because)
+    return give_away(operation, out.path, out.claim.epoch, out.claim.attempt, because)
+
+
 def take_unreadable(operation: OperationFolder, path: str, because: str) -> bool:
     """Take a step from a holder whose claim somebody wrote into, so that nobody can say who it is.
 

@@ -56,7 +56,7 @@ class WorkerFolder:
             files.make_dir(path)
             card = WorkerCard(name=path.name, host=socket.gethostname(), pid=os.getpid(), started_at=timestamp(now))
             try:
-                lock = _place(path / _CARD, card.encode()) if _remove_dead(path / _CARD) else None
+                lock = _place(path / _CARD, card.encode())
             except FileNotFoundError:  # who cleared up after a dead one took the folder away, too
                 continue
             if lock is not None:
@@ -71,7 +71,7 @@ class WorkerFolder:
         with suppress(OSError):
             files.make_dirs(self.path.parent, self.path.parent.parent)
             files.make_dir(self.path)
-            lock = _place(self.path / _CARD, self._card.encode()) if _remove_dead(self.path / _CARD) else None
+            lock = _place(self.path / _CARD, self._card.encode())
             if lock is not None:
                 self._lock.release()
                 self._lock = lock
@@ -135,7 +135,9 @@ def clear_dead(control: ControlLayout) -> None:
 
 
 def _place(path: Path, content: bytes) -> ClaimLock | None:
-    """Make a card that is locked from the first instant of its name; None where another has one there."""
+    """Make a card that is locked from the first instant of its name; None where another who lives has one there."""
+    if not _remove_dead(path):
+        return None
     temporary = files.write_temporary(path.parent, content)
     try:
         descriptor = forks.open_alone(temporary, os.O_RDWR | os.O_NOFOLLOW)

@@ -20,7 +20,7 @@ from tapfs.bus import files
 from tapfs.bus.control import Control
 from tapfs.bus.layout import ID
 from tapfs.bus.locks import SingleHolder
-from tapfs.bus.losses import give_away, take_unreadable
+from tapfs.bus.losses import take_away
 from tapfs.bus.operation import Operation
 from tapfs.bus.states import ACTIVE, FINAL, State
 from tapfs.bus.workers import clear_dead
@@ -249,10 +249,7 @@ class Supervisor:
         for out in self._silence.look(operation.layout, time.monotonic()):
             because = f"no sign of life for {self._control.recovery.silent_after_s:g} s"
             logger.warning("operation %s: step %s is taken from its worker: %s", operation.id, out.path, because)
-            if out.claim is None:  # somebody wrote into it
-                take_unreadable(operation, out.path, because)
-            else:
-                give_away(operation, out.path, out.claim.epoch, out.claim.attempt, because)
+            take_away(operation, out, because)
 
     def _forget(self, operation_id: str) -> None:
         """Take an operation out of the index that is not there; one that is only just being made is left."""
