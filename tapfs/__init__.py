@@ -11,15 +11,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tapfs import testing
     from tapfs.bus.operation import Operation, OperationFailed, WaitedInVain
     from tapfs.bus.states import State, Want
     from tapfs.errors import TapfsError
     from tapfs.flow import tap
     from tapfs.flow.bus import Bus
+    from tapfs.flow.fan_out import fan_out
+    from tapfs.flow.gate import gate
     from tapfs.flow.parameters import Masked, Secret
     from tapfs.flow.sources import CsvFile, Source
     from tapfs.flow.tappable import tappable
     from tapfs.flow.task import TappableTask
+    from tapfs.flow.then import then
 
 __version__ = "0.1.0"
 
@@ -36,8 +40,13 @@ _HOMES = {
     "TappableTask": "tapfs.flow.task",
     "WaitedInVain": "tapfs.bus.operation",
     "Want": "tapfs.bus.states",
+    "fan_out": "tapfs.flow.fan_out",
+    "gate": "tapfs.flow.gate",
     "tappable": "tapfs.flow.tappable",
+    "then": "tapfs.flow.then",
 }
+
+_MODULES = {"tap": "tapfs.flow.tap", "testing": "tapfs.testing"}
 
 __all__ = [
     "Bus",
@@ -52,15 +61,19 @@ __all__ = [
     "TappableTask",
     "WaitedInVain",
     "Want",
+    "fan_out",
+    "gate",
     "tap",
     "tappable",
+    "testing",
+    "then",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
-    if name == "tap":
-        return import_module("tapfs.flow.tap")
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'tapfs' has no attribute '{name}'")

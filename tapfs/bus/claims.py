@@ -114,7 +114,13 @@ def void(layout: OperationLayout, out: Out, lost_to: str) -> None:
 
 def drop(layout: OperationLayout, path: str) -> None:
     """Take a step in. Not synced: a claim that a power cut brings back has no living holder, and is dropped again."""
-    files.remove(layout.claim(path))
+    target = layout.claim(path)
+    files.remove(target)
+    while (target := target.parent) != layout.claims:  # an empty folder would look like something that is out
+        try:
+            target.rmdir()
+        except OSError:
+            return
 
 
 def has_progressed(layout: OperationLayout, path: str, claim: Claim) -> bool:

@@ -19,13 +19,14 @@ from tapfs.bus import files
 from tapfs.bus.clock import Clock, timestamp
 from tapfs.bus.decide import Recovery
 from tapfs.bus.doorbell import reconcile
-from tapfs.bus.fields import Json, near
+from tapfs.bus.fields import Json, encode, near, parse_object
 from tapfs.bus.journal import Journal
 from tapfs.bus.layout import ID, ControlLayout, OperationLayout
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Plan
+from tapfs.bus.planfile import encode_plan
 from tapfs.bus.publication import Publisher
-from tapfs.bus.records import Identity, Run, StateView
+from tapfs.bus.records import LARGE, Identity, Run, StateView
 from tapfs.bus.states import State, Want
 from tapfs.bus.verbs import check_reason
 from tapfs.errors import ControlUnusable, OperationUnknown
@@ -45,6 +46,8 @@ class NewOperation:
         arguments: what it was started with; masked: the names of those that are not shown.
         owner: whose it is.
         want, reason: `pause` starts it held.
+        forked_from: which operation and step it was forked from; None for none.
+        copies: files below `steps/` that it has from the start, each with where it is copied from.
     """
 
     name: str
@@ -54,6 +57,8 @@ class NewOperation:
     owner: str | None = None
     want: Want = Want.RUN
     reason: str | None = None
+    forked_from: dict[str, Json] | None = None
+    copies: tuple[tuple[str, Path], ...] = ()
 
 
 class Control:
@@ -183,6 +188,7 @@ class Control:
             masked=list(new.masked),
             owner=new.owner,
             created_at=timestamp(now),
+            forked_from=new.forked_from,
         )
         view = StateView(
             want=new.want.value,
@@ -196,12 +202,18 @@ class Control:
         run = Run(epoch=1, want=new.want.value, reason=new.reason, asked_by=self.actor)
         for path, content in (
             (layout.identity, identity.encode()),
-            (layout.plan, new.plan.encode()),
+            (layout.plan, encode_plan(new.plan)),
             (layout.run, run.encode()),
             (layout.state, view.encode()),
         ):
             os.rename(files.write_temporary(folder, content), path)
-        Journal(layout.journal).append(now, "created", self.actor, State.QUEUED, to=State.QUEUED, epoch=1)
+        for name, source in new.copies:
+            target = layout.steps / name
+            files.make_dirs(target.parent, folder)
+            # Of no run of this operation's own.
+            files.create(target, encode(parse_object(files.read_bytes(source, LARGE)) | {"epoch": 0}))
+        origin = {"forked_from": new.forked_from} if new.forked_from is not None else {}
+        Journal(layout.journal).append(now, "created", self.actor, State.QUEUED, to=State.QUEUED, epoch=1, **origin)
         files.sync_dir(folder)
 
     def _free_id(self, name: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from tapfs import settings
 from tapfs.bus.claims import Out
 from tapfs.bus.clock import seconds_of, timestamp
-from tapfs.bus.plan import Step
+from tapfs.bus.plan import CONCURRENCY, Step
 from tapfs.bus.records import Claim, Run
 from tapfs.bus.requests import Request
 from tapfs.bus.states import FINAL, State, Want
@@ -60,15 +60,26 @@ class Facts:
         run: `run.json`.
         request: the request in force.
         outs: the steps that are out.
-        frontier: the steps that may run now; none when all are committed.
-        is_at_tap: whether the workflow may stop before the frontier.
+        frontier: the steps that may run now, or run, in the order in which they are to be put out.
+        untapped: the paths of those before which the workflow may not stop.
+        concurrency: at most so many steps are out at a time.
+        is_complete: whether every step is done.
+        has_gate: whether a gate waits for its answer.
     """
 
     run: Run
     request: Request
     outs: tuple[Out, ...]
     frontier: tuple[Step, ...]
-    is_at_tap: bool
+    untapped: frozenset[str] = frozenset()
+    concurrency: int = CONCURRENCY
+    is_complete: bool = False
+    has_gate: bool = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a living process holds a step."""
+        return any(out.is_held for out in self.outs)
 
 
 @dataclass(frozen=True)
@@ -88,14 +99,14 @@ class Decision:
         run: `run.json` as it should be.
         take_in: paths of claims to remove.
         put_out: claims to write, then to publish once the lock is released.
-        worn_out: the claim of a step that took down too many workers; the operation fails with it.
+        worn_out: the claims of steps that took down too many workers. They fail first; then it is decided anew.
     """
 
     state: State
     run: Run
     take_in: tuple[str, ...] = ()
     put_out: tuple[PutOut, ...] = ()
-    worn_out: Out | None = None
+    worn_out: tuple[Out, ...] = ()
 
 
 def decide(facts: Facts, now: float, recovery: Recovery, *, can_publish: bool) -> Decision:
@@ -109,25 +120,39 @@ def decide(facts: Facts, now: float, recovery: Recovery, *, can_publish: bool) -
     """
     run, want = facts.run, facts.request.want
     unheld = tuple(out.path for out in facts.outs if not out.is_held)
-    is_busy = len(unheld) < len(facts.outs)
     if run.outcome in FINAL:
         return Decision(State(run.outcome), run, unheld)
-    if not facts.frontier and not is_busy:  # what ended before it could stop has succeeded, whatever is asked
+    if facts.is_complete and not facts.is_busy:  # what ended before it could stop has succeeded, whatever is asked
         return Decision(State.SUCCEEDED, replace(run, outcome=State.SUCCEEDED.value), unheld)
+    if run.is_failing and not facts.is_busy:
+        return Decision(State.FAILED, replace(run, outcome=State.FAILED.value, is_failing=False), unheld)
     if run.outcome == State.PAUSED and want is Want.PAUSE:
         return Decision(State.PAUSED, run, _but_retries(facts))
     if want is Want.CANCEL:
         run = replace(run, want=Want.CANCEL.value, reason=facts.request.reason, asked_by=facts.request.by)
-        if not is_busy:
+        if not facts.is_busy:
             return Decision(State.CANCELLED, replace(run, outcome=State.CANCELLED.value), unheld)
         return Decision(State.CANCELLING, run, unheld)
+    if run.is_failing:  # what runs may end, and nothing new starts
+        return Decision(State.PAUSING if want is Want.PAUSE else State.RUNNING, run, unheld)
     if run.outcome == State.PAUSED:
-        run = replace(run, outcome=None, epoch=run.epoch + 1, notice=None)
-    if want is Want.PAUSE and facts.is_at_tap:
-        if not is_busy:
-            return Decision(State.PAUSED, replace(run, outcome=State.PAUSED.value), _but_retries(facts))
-        return Decision(State.PAUSING, run, _but_retries(facts))
-    return _go_on(replace(facts, run=run), now, recovery, can_publish, is_busy)
+        run = replace(run, outcome=None, epoch=run.epoch + 1, notice=None, is_failing=False)
+    facts = replace(facts, run=run)
+    if want is Want.PAUSE:
+        return _stop(facts, now, recovery, can_publish)
+    return _go_on(facts, now, recovery, can_publish)
+
+
+def _stop(facts: Facts, now: float, recovery: Recovery, can_publish: bool) -> Decision:
+    """Decide for an operation that is to pause: only what stands before no tap goes on."""
+    forced = tuple(step for step in facts.frontier if step.path in facts.untapped)
+    if forced:
+        decision = _go_on(replace(facts, frontier=forced), now, recovery, can_publish)
+        kept = set(_but_retries(facts))
+        return replace(decision, take_in=tuple(path for path in decision.take_in if path in kept))
+    if facts.is_busy:
+        return Decision(State.PAUSING, facts.run, _but_retries(facts))
+    return Decision(State.PAUSED, replace(facts.run, outcome=State.PAUSED.value), _but_retries(facts))
 
 
 def _but_retries(facts: Facts) -> tuple[str, ...]:
@@ -140,34 +165,40 @@ def _but_retries(facts: Facts) -> tuple[str, ...]:
     )
 
 
-def _go_on(facts: Facts, now: float, recovery: Recovery, can_publish: bool, is_busy: bool) -> Decision:
+def _go_on(facts: Facts, now: float, recovery: Recovery, can_publish: bool) -> Decision:
     """Decide for an operation that runs: put out what is not out, and what was lost."""
     run = facts.run
     outs = {out.path: out for out in facts.outs}
     wanted = {step.path for step in facts.frontier}
     stale = tuple(out.path for out in facts.outs if out.path not in wanted and not out.is_held)
-    put_out = []
+    if not can_publish:
+        return Decision(_state_of_running(run, facts, []), run, stale)
+    free = facts.concurrency - sum(out.is_held or out.path in wanted for out in facts.outs)
+    put_out, worn_out = [], []
     for step in facts.frontier:
         out = outs.get(step.path)
+        if out is None and free <= 0:
+            continue
         if out is not None and out.is_dead and out.claim is not None:
             run = replace(run, interruptions=run.interruptions + 1)
-            is_worn_out = out.claim.epoch == run.epoch and _crashes(out, out.claim) >= recovery.max_crashes
-            if is_worn_out and can_publish:  # who only looks may not know the limit
-                return Decision(State.FAILED, replace(run, outcome=State.FAILED.value), stale, worn_out=out)
+            if out.claim.epoch == run.epoch and _crashes(out, out.claim) >= recovery.max_crashes:
+                worn_out.append(out)
         claim = _claim_to_write(step, out, run.epoch, now, recovery)
         if claim is not None:
             put_out.append(PutOut(step, claim))
-    if not can_publish:
-        run, put_out = facts.run, []
-    state = _state_of_running(run, facts, put_out, is_busy)
-    return Decision(state, run, stale, tuple(put_out))
+            free -= out is None
+    if worn_out:
+        return Decision(State.RUNNING, run, worn_out=tuple(worn_out))
+    return Decision(_state_of_running(run, facts, put_out), run, stale, tuple(put_out))
 
 
-def _state_of_running(run: Run, facts: Facts, put_out: list[PutOut], is_busy: bool) -> State:
+def _state_of_running(run: Run, facts: Facts, put_out: list[PutOut]) -> State:
     if facts.request.want is Want.PAUSE:
         return State.PAUSING
-    if is_busy:
+    if facts.is_busy:
         return State.RUNNING
+    if facts.has_gate and not facts.frontier:
+        return State.WAITING
     if run.started_at is None and run.epoch == 1:  # from a later epoch's start it runs: nothing leads back to queued
         return State.QUEUED
     claims = [one.claim for one in put_out] or [out.claim for out in facts.outs if out.claim is not None]

@@ -62,7 +62,7 @@ FIELDS = (
 MASK = "***"
 
 #: A step's label as tapfs writes it; `state.json` can be edited, and a label becomes part of a path here.
-_LABEL = re.compile(r"[0-9]+(/[0-9]+)*-[A-Za-z0-9_-]+")
+_LABEL = re.compile(r"[0-9]+(?:[./][0-9]+)*-[A-Za-z0-9_-]+")
 
 Document = dict[str, Json]
 

@@ -1,33 +1,57 @@
 """Whether a plan still fits what is done: asked when an operation that was held is to go on.
 
-`workflow.json` is written once, but people can edit what they can reach. A plan whose committed steps are not its first
-ones would repeat work or leave some out, so such an operation stays held, and the steps are named.
+People can edit `workflow.json`. Where a step is done before which another is not, or that the plan does not have, or
+has with another task or other arguments, going on would repeat work or leave some out. Such an operation stays held,
+and the steps are named.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from itertools import islice
 
+from tapfs.bus.gaps import Done
 from tapfs.bus.layout import OperationLayout
-from tapfs.bus.plan import Plan
+from tapfs.bus.plan import Group, Plan
+from tapfs.bus.records import LARGE, Commit
+from tapfs.errors import RecordInvalid
 
 #: The most steps that are named.
 _MOST_NAMED = 5
 
 
 def misfits(layout: OperationLayout, plan: Plan) -> list[str]:
-    """Return what does not fit, a text each; none where all is well. Lists the committed steps."""
+    """Return what does not fit, a text each; none where all is well.
+
+    Lists the committed steps, and reads them where somebody has edited the plan.
+    """
     done = _committed(layout)
-    labels = [step.label for step in plan.steps]
-    unknown = sorted(done.difference(labels))
+    members = {member.path for home in plan.homes if isinstance(home, Group) for member in home.members}
+    unknown = sorted(done - {step.label for step in plan.steps} - {f"{path}.error" for path in members})
     found = [f"step {label} is done, but the plan has no such step" for label in unknown[:_MOST_NAMED]]
-    gap = next((place for place, label in enumerate(labels) if label not in done), len(labels))
-    early = [label for label in labels[gap:] if label in done]
-    return found + [f"step {label} is done, but step {labels[gap]} before it is not" for label in early[:_MOST_NAMED]]
+    so_far = Done(plan, lambda step: step.label in done, lambda member: f"{member.path}.error" in done)
+    for early, missing in islice(so_far.early(), _MOST_NAMED):
+        found.append(f"step {early.label} is done, but step {missing.label} before it is not")
+    if plan.is_edited:
+        found += islice(_others(layout, plan, done), _MOST_NAMED)
+    return found
+
+
+def _others(layout: OperationLayout, plan: Plan, done: set[str]) -> Iterator[str]:
+    """Tell of steps that were done as other than what the plan has now."""
+    for step in plan.steps:
+        if step.label in done:
+            try:
+                was = Commit.read(layout.commit(step), LARGE).of
+            except (FileNotFoundError, RecordInvalid):
+                continue
+            if was is not None and was != step.checksum:
+                yield f"step {step.label} was done with another task or other arguments than the plan has now"
 
 
 def _committed(layout: OperationLayout) -> set[str]:
-    """The labels of all committed steps."""
+    """The labels of all committed steps, and the names of members that were given up."""
     found = set()
     for base, _, names in os.walk(layout.steps):
         for name in names:

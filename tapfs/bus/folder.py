@@ -18,7 +18,9 @@ from tapfs.bus.fields import Json
 from tapfs.bus.journal import Journal
 from tapfs.bus.layout import ControlLayout, OperationLayout
 from tapfs.bus.locks import FolderLock
-from tapfs.bus.plan import Plan, Step, read_plan
+from tapfs.bus.plan import Plan, Step
+from tapfs.bus.planfile import read_plan
+from tapfs.bus.progress import Progress
 from tapfs.bus.publication import Publisher
 from tapfs.bus.records import LARGE, Commit, Identity
 from tapfs.bus.statefile import StateFile
@@ -56,7 +58,7 @@ class OperationFolder:
         self.journal = Journal(self.layout.journal)
         self.state_file = StateFile(self.layout)
         self._lock = FolderLock(folder, "operation.json")
-        self._known_done = (0, 0)
+        self._progress: tuple[int, Progress] | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}>"
@@ -93,17 +95,12 @@ class OperationFolder:
         """Its workflow."""
         return read_plan(str(self.layout.plan))
 
-    def frontier(self, plan: Plan, epoch: int) -> tuple[int, tuple[Step, ...]]:
-        """How many steps are committed, and which may run now; remembers how far this object has seen it come."""
-        known_epoch, known = self._known_done
-        if known_epoch != epoch or known > len(plan.steps) or not self._is_still_done(plan, known):
-            known = 0
-        done, frontier = plan.frontier(self.is_committed, known)
-        self._known_done = (epoch, done)
-        return done, frontier
-
-    def _is_still_done(self, plan: Plan, known: int) -> bool:
-        return known == 0 or self.is_committed(plan.steps[known - 1])
+    def progress(self, plan: Plan, epoch: int) -> Progress:
+        """How far the plan has come in that epoch; remembers what this object has seen of it."""
+        known = self._progress
+        if known is None or known[0] != epoch or known[1].plan is not plan:
+            known = self._progress = (epoch, Progress(plan, self.layout))
+        return known[1]
 
     def is_committed(self, step: Step) -> bool:
         """Say whether a step is done."""

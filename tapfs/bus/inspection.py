@@ -13,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from tapfs.bus import files
-from tapfs.bus.fields import Json
 from tapfs.bus.findings import Finding, Findings, Remedy
+from tapfs.bus.gaps import Done
+from tapfs.bus.gatecheck import look_at_gates
 from tapfs.bus.layout import DISPLACED_PREFIX, KNOWN
 from tapfs.bus.operation import Operation
-from tapfs.bus.plan import Plan
-from tapfs.bus.records import LARGE, SMALL, Commit, Failure, Identity, Run
+from tapfs.bus.records import LARGE, SMALL, Failure, Identity, Run
+from tapfs.bus.resultcheck import look_at_result
 from tapfs.bus.scene import Scene, Thing, is_leftover_name, look_at_permissions, read_record, tell_stranger, thing_at
 from tapfs.bus.states import FINAL, State
 from tapfs.bus.stepfiles import look_at_claims, look_at_steps
@@ -57,10 +58,14 @@ class _Inspection:
         self._look_at_journal()
         plan = self._scene.plan
         if plan is not None:
-            committed = look_at_steps(self._scene, plan)
+            done = look_at_steps(self._scene, plan)
             look_at_claims(self._scene, plan)
-            if run is not None:
-                self._look_at_outcome(plan, run, committed)
+            look_at_gates(self._scene, plan)
+            if run is not None and run.rewind_to is not None:
+                text = f"what is to be done again from {run.rewind_to.rpartition(':')[2]} on is not put aside yet"
+                self._found.note(self._layout.run, text, _IN_LINE, Remedy.RECONCILE)
+            elif run is not None:
+                self._look_at_outcome(run, done)
         self._look_at_index(run)
         self._look_at_names()
         self._look_at_permissions(run)
@@ -93,9 +98,9 @@ class _Inspection:
             if thing not in (Thing.FILE, Thing.NOTHING):
                 becomes = _RENAMED if path.name == "lock" else "it is put aside"
                 self._found.fault(path, f"it is {thing.value}", becomes, Remedy.PUT_ASIDE)
-        for path in (layout.attic, layout.steps, layout.claims):
+        for path in (layout.attic, layout.steps, layout.claims, layout.gates):
             thing = thing_at(path)
-            if thing is Thing.NOTHING and path != layout.attic:
+            if thing is Thing.NOTHING and path in (layout.steps, layout.claims):
                 self._look_at_missing_folder(path)
             elif thing not in (Thing.FOLDER, Thing.NOTHING) and not path.is_dir():
                 becomes = _RENAMED if path == layout.attic else "it is put aside"
@@ -113,7 +118,8 @@ class _Inspection:
         view, run, plan = self._operation.state_file.read().view, self._scene.run, self._scene.plan
         if (view is not None and view.steps_done) or (run is not None and run.outcome == State.SUCCEEDED):
             return True
-        return plan is not None and any(files.exists(self._layout.claim(step.path)) for step in plan.steps[1:])
+        later = (step for step in plan.steps if plan.before(step) is not None) if plan is not None else ()
+        return any(files.exists(self._layout.claim(step.path)) for step in later)
 
     def _run(self) -> Run | None:
         advice = "it is made anew from journal and state.json; an invalid one is set aside"
@@ -162,22 +168,21 @@ class _Inspection:
             elif fault is not None:
                 self._found.note(path, f"line {number}: {fault}", "it is passed over, as a line whose writer died")
 
-    def _look_at_outcome(self, plan: Plan, run: Run, committed: frozenset[str]) -> None:
+    def _look_at_outcome(self, run: Run, done: Done) -> None:
         """Hold the outcome against commits, result and error."""
         layout, ended = self._layout, run.outcome or "it goes on"
-        missing = [step.label for step in plan.steps if step.label not in committed]
+        missing = done.first_missing(done.plan.root)
         if run.outcome == State.SUCCEEDED and missing:
-            text = f"it says succeeded, but step {missing[0]} is not committed"
-            self._found.fault(layout.run, text, f"restore steps/{missing[0]}.json from a copy")
+            text = f"it says succeeded, but step {missing.label} is not committed"
+            self._found.fault(layout.run, text, f"restore steps/{missing.label}.json from a copy")
         if run.outcome == State.SUCCEEDED:
-            self._look_at_result(plan)
+            look_at_result(self._scene, done)
         elif thing_at(layout.result) is Thing.FILE and (missing or run.outcome is not None):
             remedy = Remedy.PUT_ASIDE if missing else None
-            advice = (
-                "it is put aside" if missing else "all steps are committed: resume the operation, and it is its own"
-            )
+            own = "all steps are committed: resume the operation, and it is its own"
+            advice = "it is put aside" if missing else own
             self._found.fault(layout.result, f"there is a result, but run.json says {ended}", advice, remedy)
-        if run.outcome == State.FAILED:
+        if run.outcome == State.FAILED or run.is_failing:
             self._look_at_error()
         elif thing_at(layout.error) is Thing.FILE:
             becomes = "it is of a worker that died as it wrote it; it goes to the attic when the operation succeeds"
@@ -195,29 +200,6 @@ class _Inspection:
         except (RecordInvalid, OSError) as error:
             lost = "it is written anew, and says that what failed was lost"
             self._found.unreadable(path, error, lost, Remedy.WRITE)
-
-    def _look_at_result(self, plan: Plan) -> None:
-        """Compare the result with the last step's commit."""
-        path = self._layout.result
-        if self._found.has(path) or not self._scene.is_meant(path):
-            return
-        last = plan.steps[-1]
-        try:
-            commit = read_record(Commit, self._layout.commit(last))
-        except (RecordInvalid, OSError):
-            advice, remedy = f"restore it from a copy: {last.label}.json does not hold it either", None
-            commit = None
-        else:
-            advice, remedy = f"it is written anew from {last.label}.json", Remedy.WRITE
-        try:
-            result: Json = json.loads(files.read_bytes(path, LARGE))
-        except (ValueError, RecursionError) as error:
-            self._found.fault(path, f"it is no JSON: {error}", advice, remedy)
-        except OSError as error:
-            self._found.unreadable(path, error, advice, remedy)
-        else:
-            if commit is not None and _canonical(result) != _canonical(commit.result):
-                self._found.fault(path, "it is not what the last step's commit says", advice, remedy)
 
     def _look_at_index(self, run: Run | None) -> None:
         entry = self._operation.control.active / self._operation.id
@@ -256,11 +238,6 @@ def _without_remedies(found: Findings) -> Findings:
         if finding.remedy is not None:
             found[place] = replace(finding, remedy=None, advice=left)
     return found
-
-
-def _canonical(value: Json) -> str:
-    """A text that is the same for the same JSON only; to Python 1, 1.0 and true are one."""
-    return json.dumps(value, sort_keys=True)
 
 
 def _may_be_read(path: Path) -> bool:

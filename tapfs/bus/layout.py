@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tapfs.bus.plan import Step
+from tapfs.bus.plan import Part, Step
 
 #: The name of an operation: `<UTC day>-<UTC second>-<operation>-<random>`; `fullmatch` only, `$` lets a newline pass.
 ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9_]{1,40}-[a-z0-9]{6}")
@@ -33,6 +33,7 @@ KNOWN = frozenset(
         "steps",
         "claims",
         "attic",
+        "gates",
         PAUSE,
         CANCEL,
     }
@@ -55,6 +56,7 @@ class OperationLayout:
         self.steps = folder / "steps"
         self.claims = folder / "claims"
         self.attic = folder / "attic"
+        self.gates = folder / "gates"
 
     def commit(self, step: Step) -> Path:
         """The file that shows the step is done."""
@@ -67,6 +69,14 @@ class OperationLayout:
     def once(self, step: Step) -> Path:
         """The file with the side effects that the running step has begun."""
         return self.steps / f"{step.label}.once.jsonl"
+
+    def given_up(self, member: Part) -> Path:
+        """The file that shows that a member of a group was given up, and why: it failed, or was cancelled."""
+        return self.steps / f"{member.path}.error.json"
+
+    def gate(self, step: Step) -> Path:
+        """The folder with what a gate asks, and the answer that people put there."""
+        return self.gates / step.label
 
     def attic_file(self, name: str, epoch: int) -> Path:
         """Where a file of that epoch is put aside."""

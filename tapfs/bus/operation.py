@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from tapfs.bus import files, verbs
+from tapfs.bus import again, answering, files, verbs
 from tapfs.bus.doorbell import reconcile
 from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.force import GRACE_S, force
+from tapfs.bus.members import cancel_member
 from tapfs.bus.reconcile import Settled
 from tapfs.bus.records import LARGE, Failure, StateView
 from tapfs.bus.states import FINAL, TABLE, State
@@ -166,6 +167,22 @@ class Operation(OperationFolder):
     def cancel(self, reason: str | None = None) -> Answer:
         """Ask it to stop for good; see `verbs.cancel`."""
         return verbs.cancel(self, reason)
+
+    def cancel_member(self, path: str, reason: str | None = None) -> Answer:
+        """Give up one member of a group; see `members.cancel_member`."""
+        return cancel_member(self, path, reason)
+
+    def retry(self, path: str | None = None, reason: str | None = None) -> Answer:
+        """Do again what failed; see `again.retry`."""
+        return again.retry(self, path, reason)
+
+    def rewind(self, path: str, reason: str | None = None) -> Answer:
+        """Go back to a step; see `again.rewind`."""
+        return again.rewind(self, path, reason)
+
+    def answer(self, given: Mapping[str, Json], gate: str | None = None) -> Answer:
+        """Answer a gate at which it waits; see `answering.answer`."""
+        return answering.answer(self, given, gate)
 
     def force(self, grace_s: float = GRACE_S) -> Answer:
         """End the processes of steps that were asked to stop and do not come to a tap; see `force.force`."""

@@ -1,28 +1,31 @@
-"""The plan: the whole workflow as a tree, and which of its steps may run now.
+"""The plan: the whole workflow as a tree, written in `workflow.json` at start and added to only by a dynamic step.
 
-A plan is a `Sequence` of parts, each a `Step` or a `Sequence` again. A step's *path* is its place in the tree, from 1,
-padded so that names sort: `0003`, or `0003/0017`. `workflow.json` holds the tree; it is written at start.
+A part is a `Step`, a `Sequence` of parts that run one after the other, or a `Group` of members that may run side by
+side. A *path* is a part's place in the tree, from 1, padded so that names sort: `0003`, or `0003/0017` for the 17th
+member of a group. What a step put in behind itself while it ran is numbered after it: `0003.0001`.
 
-The frontier is a pure function of the plan and of which steps are committed. It is followed step by step from a place
-known to be done (law 8), so that it costs the same in a chain of ten and of ten thousand.
+How far a plan has come is in `progress`, what its parts give back in `values`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from tapfs.bus import files
-from tapfs.bus.fields import Faulty, Field, Json, check_object, parse_object, to_utf8
-from tapfs.bus.records import LARGE
-from tapfs.errors import RecordInvalid
+from tapfs.bus.fields import Json
 
+#: So many steps of an operation are out at a time, where nothing else is said.
+CONCURRENCY = 16
+#: What becomes of a group when a member fails: the operation fails, or the others go on.
+FAIL, CONTINUE = "fail", "continue"
+
+#: The most characters of a step's name.
+LONGEST_NAME = 40
 _WIDTH = 4
-_LONGEST_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Step:
         task: the name under which Celery knows the task.
         args, kwargs: its own arguments; the result before it comes first unless it is immutable.
         options: Celery's options for sending it (queue, priority, countdown, ...).
+        by: the path of the step that put it in; None for what was there from the start.
     """
 
     path: str
@@ -44,18 +48,56 @@ class Step:
     kwargs: dict[str, Json] = field(default_factory=dict)
     immutable: bool = False
     options: dict[str, Json] = field(default_factory=dict)
+    by: str | None = None
 
     @property
     def label(self) -> str:
         """Path and name, as in `steps/` and in `state.json`: `0003-tally`."""
         return f"{self.path}-{self.name}"
 
+    @property
+    def checksum(self) -> int:
+        """Of what it runs: another task, or other arguments, have another one."""
+        what = [self.task, self.args, self.kwargs, self.immutable]
+        return zlib.crc32(json.dumps(what, sort_keys=True).encode())
+
 
 @dataclass(frozen=True)
 class Sequence:
-    """Parts that run one after the other; each result is the next one's first argument."""
+    """Parts that run one after the other; each result is the next one's first argument, the last one's its own.
 
-    parts: tuple[Step | Sequence, ...]
+    Attributes:
+        parts: at least one.
+        path: its place as a member of a group; empty for the whole workflow.
+        by: as in `Step`.
+    """
+
+    parts: tuple[Part, ...]
+    path: str = ""
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Members that may run side by side; each gets the result before the group, and its result is their list.
+
+    Attributes:
+        members: in the order of the results; at least one.
+        path: its place.
+        concurrency: at most so many members are under way at a time; None for as many as the operation may have out.
+        on_error: `fail`: a member that fails makes the operation fail. `continue`: the others go on, and an object that
+            tells of the failure stands in its place among the results.
+        by: as in `Step`.
+    """
+
+    members: tuple[Part, ...]
+    path: str = ""
+    concurrency: int | None = None
+    on_error: str = FAIL
+    by: str | None = None
+
+
+Part = Step | Sequence | Group
 
 
 @dataclass(frozen=True)
@@ -64,10 +106,12 @@ class Plan:
 
     Attributes:
         root: the tree.
-        nth: there is a tap before the first step and after every nth one.
+        nth: there is a tap before the first and after every nth part of a sequence, or member of a group.
         clause: asked at taps beside the files: a signature or `module:name`; truth means pause.
         callback: told on pausing: a signature or `module:name`.
         max_running_s: seconds after which a running step is given to another worker at its next tap; None for no limit.
+        concurrency: at most so many steps are out at a time.
+        is_edited: whether somebody else has written it than tapfs.
     """
 
     root: Sequence
@@ -75,15 +119,41 @@ class Plan:
     clause: Json = None
     callback: Json = None
     max_running_s: float | None = None
+    concurrency: int = CONCURRENCY
+    is_edited: bool = field(default=False, compare=False)
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """All steps, in the order in which they run."""
-        return tuple(_leaves(self.root))
+        """All steps, in the order of the tree."""
+        return tuple(leaves(self.root))
 
     @cached_property
     def _places(self) -> dict[str, int]:
         return {step.path: place for place, step in enumerate(self.steps)}
+
+    @cached_property
+    def homes(self) -> tuple[Sequence | Group, ...]:
+        """Everything that holds parts, the root first."""
+        return tuple(_homes(self.root))
+
+    @cached_property
+    def _held(self) -> dict[int, tuple[Sequence | Group, int]]:
+        """For each part but the root, what holds it, and as which one."""
+        return {id(part): (home, number) for home in self.homes for number, part in enumerate(parts_of(home))}
+
+    @cached_property
+    def putters(self) -> frozenset[str]:
+        """The paths of the steps that have put something in."""
+        return frozenset(part.by for home in self.homes for part in parts_of(home) if part.by is not None)
+
+    @cached_property
+    def _parts(self) -> dict[str, Part]:
+        """The outermost part at each path."""
+        found: dict[str, Part] = {}
+        for home in self.homes:
+            for part in parts_of(home):
+                found.setdefault(part.path, part)
+        return found
 
     def step(self, path: str) -> Step:
         """The step at a path; raises KeyError."""
@@ -93,71 +163,102 @@ class Plan:
         """Say whether there is a step at a path."""
         return path in self._places
 
+    def part(self, path: str) -> Part:
+        """The part at a path: a step, a group, or a whole member; raises KeyError."""
+        return self._parts[path]
+
+    def has_part(self, path: str) -> bool:
+        """Say whether there is a part at a path."""
+        return path in self._parts
+
     def place(self, path: str) -> int:
         """How many steps come before the one at `path`; raises KeyError."""
         return self._places[path]
 
-    def before(self, path: str) -> Step | None:
-        """The step whose result the one at `path` takes; None for the first."""
-        place = self._places[path]
-        return self.steps[place - 1] if place else None
+    def way_to(self, part: Part) -> list[tuple[Sequence | Group, int]]:
+        """What holds a part, from the root down to it, each with the number, from 0, of what leads on."""
+        way: list[tuple[Sequence | Group, int]] = []
+        if isinstance(part, Step):  # it may be of the plan as it was before something was put in
+            part = self.step(part.path)
+        while part is not self.root:
+            home = self._held[id(part)]
+            way.append(home)
+            part = home[0]
+        return way[::-1]
 
-    def frontier(self, is_committed: Callable[[Step], bool], known_done: int = 0) -> tuple[int, tuple[Step, ...]]:
-        """Find the steps that may run now.
+    def before(self, step: Step) -> Part | None:
+        """The part whose result a step takes; None where nothing comes before it."""
+        for home, number in reversed(self.way_to(step)):
+            if isinstance(home, Sequence) and number:
+                return home.parts[number - 1]
+        return None
 
-        Args:
-            is_committed: asked of a step, in order, until one is not.
-            known_done: so many steps from the first are known to be committed and are not asked for.
+    def after(self, part: Part) -> Iterator[Part]:
+        """The parts that wait for this one: those behind it, and behind what holds it, and what it put in."""
+        for home, number in reversed(self.way_to(part)):
+            if isinstance(home, Sequence):
+                yield from home.parts[number + 1 :]
 
-        Returns:
-            How many steps are committed, and the steps that may run; none when all are done.
-        """
-        done = known_done
-        while done < len(self.steps) and is_committed(self.steps[done]):
-            done += 1
-        return done, self.steps[done : done + 1]
+    def members_around(self, part: Part) -> Iterator[tuple[Group, Part]]:
+        """The groups around a part, the innermost first, each with the member that holds it, or is it."""
+        for home, number in reversed(self.way_to(part)):
+            if isinstance(home, Group):
+                yield home, home.members[number]
 
     def has_tap_before(self, step: Step) -> bool:
-        """Say whether the workflow may stop before that step."""
-        return self._places[step.path] % self.nth == 0
+        """Say whether the workflow may stop before that step: it is the first or follows an nth one where it stands.
 
-    def encode(self) -> bytes:
-        """Write the plan as it stands in `workflow.json`: one step a line, so that `less` and `grep` work."""
-        head = json.dumps(
-            {
-                "nth": self.nth,
-                "clause": self.clause,
-                "callback": self.callback,
-                "max_running_s": self.max_running_s,
-            },
-            ensure_ascii=False,
-        )
-        return to_utf8(head[:-1] + ', "workflow":\n' + _encode_part(self.root) + "}\n")
-
-    @classmethod
-    def decode(cls, content: bytes) -> Plan:
-        """Read a plan; raises `Faulty` with every fault."""
-        values = check_object(parse_object(content), _PLAN)
-        root = _decode_part(values["workflow"], "workflow")
-        if not isinstance(root, Sequence):
-            raise Faulty(["field 'workflow': the outermost part is no sequence"])
-        faults = [] if values["nth"] >= 1 else [f"field 'nth': {values['nth']} is no whole number from 1"]
-        if values["max_running_s"] is not None and not values["max_running_s"] > 0:
-            faults.append("field 'max_running_s' is no time")
-        if not any(True for _ in _leaves(root)):
-            faults.append("field 'workflow' has no step")
-        if faults:
-            raise Faulty(faults)
-        count = Counter(step.path for step in _leaves(root))
-        twice = [path for path, times in count.items() if times > 1]
-        if twice:
-            raise Faulty([f"field 'workflow': step {path} stands there {count[path]} times" for path in twice])
-        return cls(root, values["nth"], values["clause"], values["callback"], values["max_running_s"])
+        The first step of a member, or of a group, stands where the member or the group does.
+        """
+        for _, number in reversed(self.way_to(step)):
+            if number:
+                return number % self.nth == 0
+        return True
 
 
-def sequence_of(parts: list[Step | Sequence]) -> Sequence:
-    """Build a sequence whose parts have their paths already."""
+def parts_of(part: Part) -> tuple[Part, ...]:
+    """What a part consists of; nothing for a step."""
+    if isinstance(part, Step):
+        return ()
+    return part.parts if isinstance(part, Sequence) else part.members
+
+
+def leaves(part: Part) -> Iterator[Step]:
+    """The steps of a part, in the order of the tree."""
+    if isinstance(part, Step):
+        yield part
+        return
+    for one in parts_of(part):
+        yield from leaves(one)
+
+
+def _homes(part: Part) -> Iterator[Sequence | Group]:
+    if not isinstance(part, Step):
+        yield part
+        for one in parts_of(part):
+            yield from _homes(one)
+
+
+def sequence_of(parts: list[Part]) -> Sequence:
+    """Build the outermost sequence of parts that have their paths already."""
     return Sequence(tuple(parts))
+
+
+def placed(part: Part, path: str, by: str | None = None) -> Part:
+    """The same part at a path, and everything in it below that."""
+    if isinstance(part, Step):
+        return replace(part, path=path, by=by)
+    within = placed_in(parts_of(part), path)
+    if isinstance(part, Sequence):
+        return replace(part, path=path, by=by, parts=within)
+    return replace(part, path=path, by=by, members=within)
+
+
+def placed_in(parts: Iterable[Part], path: str = "") -> tuple[Part, ...]:
+    """Parts numbered from 1 below a path."""
+    all_parts, below = tuple(parts), f"{path}/" if path else ""
+    total = len(all_parts)
+    return tuple(placed(part, below + path_of(number, total)) for number, part in enumerate(all_parts, 1))
 
 
 def path_of(number: int, total: int) -> str:
@@ -167,92 +268,4 @@ def path_of(number: int, total: int) -> str:
 
 def short_name(task: str) -> str:
     """The last part of a task's name, fit for a file name: `tapfs.tally.check` becomes `check`."""
-    return re.sub(r"[^A-Za-z0-9_]+", "-", task.rpartition(".")[2]).strip("-")[:_LONGEST_NAME] or "step"
-
-
-_PATH = re.compile(r"[0-9]{4,19}(/[0-9]{4,19}){0,20}")
-_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{_LONGEST_NAME}}}")
-
-_plans: dict[str, tuple[files.Identity, Plan]] = {}
-_MOST_PLANS = 32
-
-
-def read_plan(path: str) -> Plan:
-    """Read `workflow.json`, from memory while the file is the same (a plan is read at every step).
-
-    Raises:
-        FileNotFoundError: there is none.
-        RecordInvalid: it is not a plan.
-    """
-    import os
-
-    identity = files.identity_of(os.stat(path, follow_symlinks=False))
-    known = _plans.get(path)
-    if known is not None and known[0] == identity:
-        return known[1]
-    try:
-        plan = Plan.decode(files.read_bytes(path, LARGE))
-    except Faulty as error:
-        raise RecordInvalid(path, error.faults) from None
-    except files.NotAFile as error:
-        raise RecordInvalid(path, (str(error.strerror),)) from None
-    while len(_plans) >= _MOST_PLANS:
-        _plans.pop(next(iter(_plans)), None)
-    _plans[path] = (identity, plan)
-    return plan
-
-
-_PLAN = {
-    "nth": Field((int,), default=1),
-    "clause": Field((str, dict, type(None))),
-    "callback": Field((str, dict, type(None))),
-    "max_running_s": Field((float, type(None))),
-    "workflow": Field((dict,), required=True),
-}
-_SEQUENCE = {"kind": Field((str,), required=True), "parts": Field((list,), required=True)}
-_STEP = {
-    "kind": Field((str,), required=True),
-    "path": Field((str,), required=True),
-    "name": Field((str,), required=True),
-    "task": Field((str,), required=True),
-    "args": Field((list,), default=[]),
-    "kwargs": Field((dict,), default={}),
-    "immutable": Field((bool,), default=False),
-    "options": Field((dict,), default={}),
-}
-
-
-def _leaves(part: Step | Sequence) -> Iterator[Step]:
-    if isinstance(part, Step):
-        yield part
-        return
-    for one in part.parts:
-        yield from _leaves(one)
-
-
-def _encode_part(part: Step | Sequence) -> str:
-    if isinstance(part, Sequence):
-        inner = ",\n".join(_encode_part(one) for one in part.parts)
-        return '{"kind": "sequence", "parts": [\n' + inner + "\n]}"
-    return json.dumps({"kind": "step"} | part.__dict__, ensure_ascii=False, allow_nan=False)
-
-
-def _decode_part(value: Json, where: str) -> Step | Sequence:
-    if not isinstance(value, dict):
-        raise Faulty([f"field '{where}' is no object"])
-    kind = value.get("kind")
-    if kind == "sequence":
-        parts = check_object(value, _SEQUENCE)["parts"]
-        return Sequence(tuple(_decode_part(one, f"{where}.parts[{place}]") for place, one in enumerate(parts)))
-    if kind != "step":
-        raise Faulty([f"field '{where}.kind': {kind!r} is none of step, sequence"])
-    try:
-        values = check_object(value, _STEP)
-    except Faulty as error:
-        raise Faulty([f"{where}: {fault}" for fault in error.faults]) from None
-    del values["kind"]
-    # Both become parts of file names.
-    for name, form in (("path", _PATH), ("name", _NAME)):
-        if not form.fullmatch(values[name]):
-            raise Faulty([f"field '{where}.{name}': {values[name][:100]!r} is none"])
-    return Step(**values)
+    return re.sub(r"[^A-Za-z0-9_]+", "-", task.rpartition(".")[2]).strip("-")[:LONGEST_NAME] or "step"

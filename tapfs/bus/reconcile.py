@@ -14,17 +14,23 @@ from dataclasses import dataclass, replace
 from tapfs.bus import claims, files
 from tapfs.bus.clock import seconds_of, timestamp
 from tapfs.bus.decide import Decision, Facts, PutOut, decide
-from tapfs.bus.fields import encode
+from tapfs.bus.failures import failure_of, write_failure
+from tapfs.bus.fields import Json, encode
 from tapfs.bus.fit import misfits
 from tapfs.bus.folder import OperationFolder
+from tapfs.bus.gates import close_gates, is_gate, see_to_gates
+from tapfs.bus.history import tell_of_rejected, with_hints, write_history
 from tapfs.bus.plan import Plan, Sequence, Step
+from tapfs.bus.progress import Standing
 from tapfs.bus.records import Failure, Run
 from tapfs.bus.requests import Request, markers, own, strongest
+from tapfs.bus.rewind import carry_out_rewind
 from tapfs.bus.runs import read_run
 from tapfs.bus.statefile import Displaced, Reading
-from tapfs.bus.states import ACTIVE, FINAL, State, Want, route
-from tapfs.bus.view import MOST_HINTS, is_due, strays, view_of
-from tapfs.errors import RecordInvalid, Refused
+from tapfs.bus.states import ACTIVE, FINAL, State, Want
+from tapfs.bus.values import value_of
+from tapfs.bus.view import is_due, view_of
+from tapfs.errors import RecordInvalid
 
 #: Stands for a plan that cannot be read.
 UNREADABLE = Plan(Sequence((Step("0000", "unreadable", ""),)))
@@ -32,6 +38,7 @@ UNREADABLE = Plan(Sequence((Step("0000", "unreadable", ""),)))
 WORKER_LOST = "WorkerLost"
 #: Rounds after which a stream of edits is left to the next look.
 _MOST_ROUNDS = 10
+_STOPPING = (State.PAUSING, State.CANCELLING)
 
 
 @dataclass(frozen=True)
@@ -73,27 +80,72 @@ def settle(operation: OperationFolder, by: str, *, asked_by: str | None = None, 
         if asked is not None:
             # Else a power cut may give the displaced file its old bytes, which would look like a new edit.
             files.sync_file(operation.layout.state)
-        plan = _plan_of(operation)
-        request = strongest([own(run), *markers(operation.control, operation.layout)])
-        run, request = _held_if_misfit(operation, plan, run, request)
-        decision, frontier, done = _decide(operation, plan, run, request, can_publish and plan is not UNREADABLE)
-        decision = _with_readable_result(operation, plan, before, decision)
-        run = _with_hints(operation, _timed(decision, operation.now()), by)
-        _carry_out(operation, decision, before, run, plan)
-        put_out += decision.put_out
-        _write_history(operation, decision.state, run, by, asked if (run.want, run.reason) != brought else None)
-        view = view_of(operation, plan, decision.state, run, frontier, done)
+        acted = _act(operation, run, before, can_publish)
+        put_out += acted.put_out
+        if acted.is_moved and left:
+            write_history(operation, None, acted.run, by, asked if (run.want, run.reason) != brought else None)
+            continue
+        run = with_hints(operation, acted.run, by)
+        if run != acted.run:
+            files.replace(operation.layout.run, run.encode())
+        write_history(operation, acted.state, run, by, asked if (run.want, run.reason) != brought else None)
+        view = view_of(operation, acted.plan, acted.state, run, acted.standing, acted.messages)
         if not is_due(view, reading):
             break
         set_aside = operation.state_file.put(view, reading)
         if set_aside is not None:
-            _tell_of_rejected(operation, set_aside, reading)
-    look_again = pending or not reading.is_settled or operation.state_file.is_watching()
-    if decision.state in FINAL and not look_again:
+            tell_of_rejected(operation, set_aside, reading)
+    look_again = pending or not reading.is_settled or operation.state_file.is_watching() or acted.look_again
+    if acted.state in FINAL and not look_again:
         operation.leave_active()
-    elif decision.state not in FINAL:
+    elif acted.state not in FINAL:
         operation.join_active()
-    return Settled(decision.state, run, put_out, look_again)
+    return Settled(acted.state, run, put_out, look_again)
+
+
+@dataclass(frozen=True)
+class _Acted:
+    """What was decided, and done."""
+
+    state: State
+    run: Run
+    plan: Plan
+    standing: Standing
+    put_out: tuple[PutOut, ...] = ()
+    messages: tuple[str, ...] = ()
+    look_again: bool = False
+    is_moved: bool = False
+
+
+def _act(operation: OperationFolder, run: Run, before: Run, can_publish: bool) -> _Acted:
+    """Decide what is true, do what follows, and say whether that has moved things so that it is to be decided anew."""
+    plan = _plan_of(operation)
+    if run.rewind_to is not None and plan is not UNREADABLE:
+        plan, run = carry_out_rewind(operation, plan, run)
+        before = run
+    request = strongest([own(run), *markers(operation.control, operation.layout)])
+    run, request = _held_if_misfit(operation, plan, run, request)
+    standing, facts = _facts(operation, plan, run, request)
+    decision = decide(facts, operation.now(), operation.recovery, can_publish=can_publish and plan is not UNREADABLE)
+    if decision.worn_out:
+        files.replace(operation.layout.run, decision.run.encode())
+        for out in decision.worn_out:
+            write_failure(operation, out.path, _worn_out(operation, plan, out))
+        return _Acted(decision.state, read_run(operation), plan, standing, is_moved=True)
+    decision, result = _with_readable_result(operation, plan, before, decision)
+    run = _stopping(_timed(decision, operation.now()), decision.state, facts)
+    _carry_out(operation, decision, before, run, result)
+    acted = _Acted(decision.state, run, plan, standing, decision.put_out, _troubles(facts, decision))
+    gates = tuple(step for step in standing.open if is_gate(step))
+    if not gates or run.outcome is not None or request.want is not Want.RUN or run.is_failing:
+        return acted
+    seen = see_to_gates(operation, plan, gates, run.epoch, may_open=True)
+    if seen.failed is not None and seen.failed_step is not None:
+        write_failure(operation, seen.failed_step.path, seen.failed)
+        run = read_run(operation)
+    is_moved = seen.committed or seen.failed is not None
+    messages = acted.messages + seen.messages
+    return replace(acted, run=run, messages=messages, look_again=seen.look_again, is_moved=is_moved)
 
 
 def _bring_back(
@@ -111,7 +163,7 @@ def _bring_back(
         base = reading.view or newest.view
         name = operation.state_file.put(replace(base, want=newest.view.want, reason=newest.view.reason), reading)
         if name is not None:
-            _tell_of_rejected(operation, name, reading)
+            tell_of_rejected(operation, name, reading)
     if newest is reading:
         asked = asked[:-1]  # taken in, and journaled, where it stands
     for view in (found.view for found in asked if found.view is not None):
@@ -120,7 +172,7 @@ def _bring_back(
         files.sync_file(edit.path)
         name = operation.state_file.acknowledge(edit)
         if name is not None:
-            _tell_of_rejected(operation, name, edit.reading)
+            tell_of_rejected(operation, name, edit.reading)
     return None if newest is reading or newest.view is None else (newest.view.want, newest.view.reason)
 
 
@@ -141,17 +193,30 @@ def _ended(outcome: str | None) -> str:
     return {"cancelled": "been cancelled"}.get(outcome or "", outcome or "ended")
 
 
-def _decide(
-    operation: OperationFolder, plan: Plan, run: Run, request: Request, can_publish: bool
-) -> tuple[Decision, tuple[Step, ...], int]:
-    done, frontier = operation.frontier(plan, run.epoch)
-    is_at_tap = not frontier or plan.has_tap_before(frontier[0])
+def _troubles(facts: Facts, decision: Decision) -> tuple[str, ...]:
+    """What keeps steps that are out from being run; not of those that are taken in or put out again."""
+    changed = {*decision.take_in, *(one.step.path for one in decision.put_out)}
+    left = (out for out in facts.outs if out.claim is not None and out.claim.trouble and out.path not in changed)
+    return tuple(f"step {out.path} waits: {out.claim.trouble}; it is tried again" for out in left if out.claim)
+
+
+def _facts(operation: OperationFolder, plan: Plan, run: Run, request: Request) -> tuple[Standing, Facts]:
+    progress = operation.progress(plan, run.epoch)
+    standing = progress.look()
     outs = claims.all_out(operation.layout)
     if plan is not UNREADABLE:  # what else lies there is somebody's own
         outs = [out for out in outs if plan.has(out.path)]
-    facts = Facts(run, request, tuple(outs), frontier, is_at_tap)
-    decision = decide(facts, operation.now(), operation.recovery, can_publish=can_publish)
-    return decision, frontier, done
+    frontier = [step for step in standing.open if not is_gate(step)]
+    known = {step.path for step in frontier}
+    # Of a group with more out than may be under way now: its limit was lowered.
+    others = (plan.step(out.path) for out in outs if out.path not in known and plan.has(out.path))
+    frontier += [step for step in others if progress.is_open(step)]
+    untapped = frozenset(step.path for step in frontier if not plan.has_tap_before(step))
+    has_gate = any(is_gate(step) for step in standing.open)
+    facts = Facts(
+        run, request, tuple(outs), tuple(frontier), untapped, plan.concurrency, standing.is_complete, has_gate
+    )
+    return standing, facts
 
 
 def _held_if_misfit(operation: OperationFolder, plan: Plan, run: Run, request: Request) -> tuple[Run, Request]:
@@ -175,12 +240,14 @@ def _plan_of(operation: OperationFolder) -> Plan:
         return UNREADABLE
 
 
-def _with_readable_result(operation: OperationFolder, plan: Plan, before: Run, decision: Decision) -> Decision:
-    """Turn a success whose result cannot be read, because somebody spoilt the last commit, into a failure."""
+def _with_readable_result(
+    operation: OperationFolder, plan: Plan, before: Run, decision: Decision
+) -> tuple[Decision, Json]:
+    """Read what the workflow gives back; turn a success whose result somebody has spoilt into a failure."""
     if decision.state is not State.SUCCEEDED or before.outcome == State.SUCCEEDED:
-        return decision
+        return decision, None
     try:
-        operation.result_of(plan.steps[-1])
+        return decision, value_of(operation, plan.root)
     except (FileNotFoundError, RecordInvalid) as error:
         failure = Failure(
             type=type(error).__name__,
@@ -190,13 +257,15 @@ def _with_readable_result(operation: OperationFolder, plan: Plan, before: Run, d
             failed_at=timestamp(operation.now()),
         )
         files.replace_own(operation.layout.error, failure.encode())
-        return replace(decision, state=State.FAILED, run=replace(decision.run, outcome=State.FAILED.value))
-    return decision
+        failed = replace(decision.run, outcome=State.FAILED.value)
+        return replace(decision, state=State.FAILED, run=failed), None
 
 
 def _timed(decision: Decision, now: float) -> Run:
-    """Keep the running time and the end up to date with the state."""
+    """Keep the running time, the start and the end up to date with the state."""
     run, is_active = decision.run, decision.state in ACTIVE
+    if decision.state is State.WAITING and run.started_at is None:  # at a gate before any claim
+        run = replace(run, started_at=timestamp(now))
     if is_active and run.running_since is None:
         run = replace(run, running_since=timestamp(now))
     elif not is_active and run.running_since is not None:
@@ -207,88 +276,36 @@ def _timed(decision: Decision, now: float) -> Run:
     return replace(run, finished_at=None)
 
 
-def _carry_out(operation: OperationFolder, decision: Decision, before: Run, run: Run, plan: Plan) -> None:
+def _stopping(run: Run, state: State, facts: Facts) -> Run:
+    """Remember how many steps ran when the operation was asked to stop, for as long as it stops."""
+    if state not in _STOPPING:
+        return replace(run, stopping=0)
+    return run if run.stopping else replace(run, stopping=sum(out.is_held for out in facts.outs))
+
+
+def _carry_out(operation: OperationFolder, decision: Decision, before: Run, run: Run, result: Json) -> None:
     """Write the outcome, then take in and put out."""
     layout = operation.layout
     if decision.state is State.SUCCEEDED and before.outcome != State.SUCCEEDED:
-        files.replace_own(layout.result, encode(operation.result_of(plan.steps[-1])))
+        files.replace_own(layout.result, encode(result))
         files.put_aside(layout.error, layout.attic_file("error.json", run.epoch))
-    if decision.worn_out is not None:
-        step = plan.step(decision.worn_out.path)
-        files.replace_own(layout.error, _worn_out(operation, decision, step).encode())
     if run != before:
         files.replace(layout.run, run.encode())
+    if run.outcome in (State.FAILED, State.CANCELLED):
+        close_gates(operation, decision.state.value)
     for path in decision.take_in:
         claims.drop(layout, path)
     for one in decision.put_out:
         claims.put_out(layout, one.step.path, one.claim)
-    if decision.worn_out is not None:
-        claims.drop(layout, decision.worn_out.path)
 
 
-def _worn_out(operation: OperationFolder, decision: Decision, step: Step) -> Failure:
-    claim = decision.worn_out.claim if decision.worn_out else None
-    holder = claim.held_by if claim else None
-    worker = holder.worker if holder else None
+def _worn_out(operation: OperationFolder, plan: Plan, out: claims.Out) -> Failure:
+    """The failure of a step that took down too many workers."""
+    claim = out.claim
+    assert claim is not None
+    holder = claim.held_by
     crashes = operation.recovery.max_crashes
-    end = f", ended by {claim.lost_to}" if claim and claim.lost_to else ""
-    return Failure(
-        type=WORKER_LOST,
-        message=f"the step took down its worker {crashes} times without getting further; the last was {worker}{end}",
-        step=step.label,
-        attempt=claim.attempt if claim else 0,
-        epoch=decision.run.epoch,
-        worker=worker,
-        failed_at=timestamp(operation.now()),
-    )
-
-
-def _write_history(operation: OperationFolder, state: State, run: Run, by: str, asked_by: str | None) -> None:
-    """Journal the request taken in, and each transition passed through since the last line."""
-    journal, now = operation.journal, operation.now()
-    before = journal.last_state()
-    if asked_by is not None:
-        journal.append(now, "asked", asked_by, before, want=run.want, reason=run.reason, epoch=run.epoch)
-    if before is state:
-        return
-    request = _cause(operation, run, state)
-    if request.source == "control/PAUSE":  # a person made it, and nobody else syncs that folder
-        files.sync_dir(operation.control.folder)
-    for following in _hops(before, state):
-        details = {"from": before, "to": following, "reason": request.reason, "epoch": run.epoch}
-        journal.append(now, "state", request.by or by, following, **details)
-        before = following
-
-
-def _cause(operation: OperationFolder, run: Run, state: State) -> Request:
-    """Who or what is behind a transition: the request that is in force, where the state follows from one."""
-    request = strongest([own(run), *markers(operation.control, operation.layout)])
-    follows = state in (State.PAUSING, State.PAUSED) and request.want is Want.PAUSE
-    follows = follows or (state in (State.CANCELLING, State.CANCELLED) and request.want is Want.CANCEL)
-    return request if follows else replace(request, reason=None, by="")
-
-
-def _hops(before: State | None, state: State) -> tuple[State, ...]:
-    if before is None:
-        return (state,)
-    try:
-        return route(before, state)
-    except Refused:  # the history or run.json was written by somebody else; what is true now is still true
-        return (state,)
-
-
-def _with_hints(operation: OperationFolder, run: Run, by: str) -> Run:
-    """Mention once, in the journal, each file that looks like a misspelt request."""
-    left = MOST_HINTS - len(run.hinted)
-    fresh = [(name, meant) for name, meant in strays(operation) if name not in run.hinted][: max(0, left)]
-    for name, meant in fresh:
-        operation.note("hint", by, message=f"'{name}' asks for nothing; did you mean '{meant}'?", file=name)
-    return replace(run, hinted=[*run.hinted, *(name for name, _ in fresh)]) if fresh else run
-
-
-def _tell_of_rejected(operation: OperationFolder, name: str, reading: Reading) -> None:
-    """Say in the journal, and by `notice` in the next round's message, what was set aside and why."""
-    faults = "; ".join(reading.faults) or "it was no valid state"
-    text = f"your edit was set aside as {name}: {faults}; nothing was changed"[:900]
-    operation.note("rejected", "file:state.json", message=text, file=name)
-    files.replace(operation.layout.run, replace(read_run(operation), notice=text).encode())
+    end = f", ended by {claim.lost_to}" if claim.lost_to else ""
+    text = f"the step took down its worker {crashes} times without getting further; the last was "
+    text += f"{holder.worker if holder else None}{end}"
+    return failure_of(operation, plan.step(out.path), claim, WORKER_LOST, text)

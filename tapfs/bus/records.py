@@ -76,7 +76,11 @@ def _of(kind: Field) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity(Record):
-    """`operation.json`: what the operation is. Written once."""
+    """`operation.json`: what the operation is. Written once.
+
+    Attributes:
+        forked_from: `{"operation": <id>, "step": <path>}` of the one it was forked from; null for none.
+    """
 
     id: str = _of(Field((str,), required=True))
     operation: str = _of(Field((str,), required=True))
@@ -84,6 +88,7 @@ class Identity(Record):
     masked: list[str] = _of(Field((list,), default=[]))
     owner: str | None = _of(_TEXT)
     created_at: str = _of(Field((str,), required=True))
+    forked_from: dict[str, Json] | None = _of(Field((dict, type(None))))
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,9 @@ class Run(Record):
         notice: what a person should read in `message` until their next request.
         hinted: stray files that the journal has mentioned.
         told: the last epoch whose pause the workflow's callback was told of.
+        is_failing: a step has failed for good; nothing new starts, and what runs may end.
+        stopping: how many steps ran when the operation was last asked to stop; 0 while it is not stopping.
+        rewind_to: the path from which what is done is being put aside; null while nothing is.
     """
 
     epoch: int = _of(Field((int,), required=True))
@@ -133,6 +141,9 @@ class Run(Record):
     notice: str | None = _of(_TEXT)
     hinted: list[str] = _of(Field((list,), default=[]))
     told: int = _of(_COUNT)
+    is_failing: bool = _of(Field((bool,), default=False))
+    stopping: int = _of(_COUNT)
+    rewind_to: str | None = _of(_TEXT)
 
 
 @dataclass(frozen=True)
@@ -186,7 +197,11 @@ class Claim(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Commit(Record):
-    """`steps/<path>-<name>.json`: a step's result, once and for good."""
+    """`steps/<path>-<name>.json`: a step's result, once and for good.
+
+    Attributes:
+        of: the checksum of the step it was (`Step.checksum`), so that an edit of the plan is seen.
+    """
 
     result: Json = _of(Field((str, int, float, bool, list, dict, type(None))))
     started_at: str | None = _of(_TIME)
@@ -194,6 +209,7 @@ class Commit(Record):
     worker: str | None = _of(_TEXT)
     epoch: int = _of(Field((int,), required=True))
     attempt: int = _of(Field((int,), required=True))
+    of: int | None = _of(Field((int, type(None))))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import pairwise
 from pathlib import Path
 
 from tapfs.bus import attic, claims, files
@@ -31,13 +30,16 @@ from tapfs.bus.decide import PutOut
 from tapfs.bus.doorbell import publish, reconcile
 from tapfs.bus.fields import Json, encode
 from tapfs.bus.findings import Finding, Remedy
+from tapfs.bus.gaps import put_in_by, takers
 from tapfs.bus.inspection import look_again
 from tapfs.bus.operation import Operation
+from tapfs.bus.plan import leaves
 from tapfs.bus.reconcile import settle
 from tapfs.bus.records import Failure
 from tapfs.bus.runs import read_run
 from tapfs.bus.scene import is_leftover_name
 from tapfs.bus.statefile import SETTLE_S
+from tapfs.bus.values import value_of
 from tapfs.bus.verify import look_around_again
 from tapfs.bus.workers import clear_dead
 from tapfs.errors import TapfsError, text_of
@@ -218,7 +220,7 @@ def _change(operation: Operation, finding: Finding, seen: Seen | None) -> str | 
     if finding.remedy is Remedy.MAKE:
         files.make_dir(path)
     elif finding.remedy is Remedy.WRITE:
-        content = _result(operation) if path == operation.layout.result else _error(operation)
+        content = _result(operation) if path == operation.layout.result else _error(operation, path)
         kept = attic.keep(operation.layout, path)
         files.replace(path, content)
         return kept
@@ -228,14 +230,14 @@ def _change(operation: Operation, finding: Finding, seen: Seen | None) -> str | 
 
 
 def _take_in_what_follows(operation: Operation, path: Path) -> None:
-    """Where a commit is put aside, take back first what the next step has of it: its being out, and its checkpoint.
+    """Where a commit is put aside, take back first what others have of it: their being out, and their checkpoints.
 
-    In this order: a next step that is not out is put out again, one that has lost its checkpoint starts anew, but one
-    that went on without what it is made from would be wrong.
+    That is what takes its result, or was put in by it. In this order: what is not out is put out again, what has lost
+    its checkpoint starts anew, but what went on without that it is made from would be wrong.
     """
-    layout, steps = operation.layout, operation.plan().steps
-    for step, following in pairwise(steps):
-        if layout.commit(step) == path:
+    layout, plan = operation.layout, operation.plan()
+    for step in (one for one in plan.steps if layout.commit(one) == path):
+        for following in (*takers(plan, step), *put_in_by(plan, step)):
             claims.drop(layout, following.path)
             checkpoint = layout.checkpoint(following)
             if files.exists(checkpoint):
@@ -255,18 +257,21 @@ def _journaled(operation: Operation, finding: Finding, kept: str | None) -> Act:
 
 
 def _result(operation: Operation) -> bytes:
-    """What `result.json` must say: what the last step's commit says."""
-    return encode(operation.result_of(operation.plan().steps[-1]))
+    """What `result.json` must say: what the commits say."""
+    return encode(value_of(operation, operation.plan().root))
 
 
-def _error(operation: Operation) -> bytes:
-    """What `error.json` can still say: where the operation stands, and that the rest is lost."""
-    run = read_run(operation)
-    _, frontier = operation.frontier(operation.plan(), run.epoch)
+def _error(operation: Operation, path: Path) -> bytes:
+    """What a lost error can still say: where the operation, or the member that was given up, stands."""
+    run, plan = read_run(operation), operation.plan()
+    steps = operation.progress(plan, run.epoch).look().open
+    if path != operation.layout.error:
+        member = plan.part(os.path.relpath(path, operation.layout.steps).removesuffix(".error.json"))
+        steps = tuple(step for step in leaves(member) if not operation.is_committed(step))
     failure = Failure(
         type=ERROR_LOST,
-        message="what failed is not known any more: error.json was lost or spoilt, and 'tapfs repair' wrote this one",
-        step=frontier[0].label if frontier else None,
+        message=f"what failed is not known any more: {path.name} was lost or spoilt, and 'tapfs repair' wrote this one",
+        step=steps[0].label if steps else None,
         epoch=run.epoch,
         failed_at=run.finished_at or timestamp(operation.now()),
     )

@@ -1,83 +1,106 @@
 """Looking at `steps/` and `claims/`: is each file a record, of a step of the plan, and fit to what the others say?
 
 What `repair` may do here follows from two laws. The result of a committed step is never made up, so a commit that
-cannot be read is at most put aside, and only while the next step has not used it and nothing is at work: the step is
+cannot be read is at most put aside, and only while no step has used it and nothing is at work: the step is
 then done again. And a claim belongs to who holds its lock, so nothing that is held is touched.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from tapfs.bus import files
 from tapfs.bus.findings import Remedy
+from tapfs.bus.gaps import Done, put_in_by, takers
 from tapfs.bus.locks import is_held
-from tapfs.bus.plan import Plan, Step
-from tapfs.bus.records import SMALL, Checkpoint, Claim, Commit
+from tapfs.bus.plan import Group, Part, Plan, Step
+from tapfs.bus.records import SMALL, Checkpoint, Claim, Commit, Failure
 from tapfs.bus.scene import Scene, Thing, entries_below, is_too_large, parents_of, read_record, tell_stranger, thing_at
 from tapfs.bus.states import FINAL, State
 from tapfs.errors import RecordInvalid
 
-_CHECKPOINT, _ONCE, _COMMIT = ".checkpoint.json", ".once.jsonl", ".json"
+_CHECKPOINT, _ONCE, _GIVEN_UP, _COMMIT = ".checkpoint.json", ".once.jsonl", ".error.json", ".json"
 _TOO_LARGE = "tapfs does not read so large a file, and leaves it alone"
 
 
-def look_at_steps(scene: Scene, plan: Plan) -> frozenset[str]:
-    """Check commits and checkpoints; returns the labels of the steps that are committed."""
+def look_at_steps(scene: Scene, plan: Plan) -> Done:
+    """Check commits, checkpoints, and what tells of members that were given up; returns what is done."""
     steps = {step.label: step for step in plan.steps}
-    entries = list(entries_below(scene.layout.steps, parents_of(iter(steps))))
-    committed = frozenset(_label(name) for _, name in entries if _suffix(name) == _COMMIT) & steps.keys()
+    members = {one.path: one for home in plan.homes if isinstance(home, Group) for one in home.members}
+    entries = list(entries_below(scene.layout.steps, parents_of(iter((*steps, *members)))))
+    committed = frozenset(_label(name) for _, name in entries if _suffix(name) == _COMMIT)
+    given_up = frozenset(_label(name) for _, name in entries if _suffix(name) == _GIVEN_UP)
+    done = Done(plan, lambda step: step.label in committed, lambda member: member.path in given_up)
     for path, name in entries:
         if not scene.is_meant(path):
             continue
-        step = steps.get(_label(name))
-        if _suffix(name) is None:
+        suffix, label = _suffix(name), _label(name)
+        if suffix is None:
             tell_stranger(scene.found, path)
-        elif step is None:
-            scene.found.fault(path, "the plan has no such step", "nothing reads it: move it away if it is not needed")
-        elif _suffix(name) == _COMMIT:
-            _look_at_commit(scene, plan, step, committed)
-        elif _suffix(name) == _CHECKPOINT:
-            _look_at_checkpoint(scene, plan, step, step.label in committed)
-    _look_for_gap(scene, plan, committed)
-    return committed
+        elif suffix == _GIVEN_UP and label in members:
+            _look_at_given_up(scene, done, members[label])
+        elif label not in steps:
+            what = "member" if suffix == _GIVEN_UP else "step"
+            scene.found.fault(
+                path, f"the plan has no such {what}", "nothing reads it: move it away if it is not needed"
+            )
+        elif suffix == _COMMIT:
+            _look_at_commit(scene, done, steps[label])
+        elif suffix == _CHECKPOINT:
+            _look_at_checkpoint(scene, plan, steps[label], label in committed)
+    if scene.run is None or scene.run.rewind_to is None:  # else what is put aside is half gone, and the rest follows
+        _look_for_gap(scene, done)
+    return done
 
 
 def _suffix(name: str) -> str | None:
-    """How the name of a step's file ends; None for others."""
+    """How the name of a step's or member's file ends; None for others."""
     if Path(name).name.startswith("."):
         return None
-    return next((one for one in (_CHECKPOINT, _ONCE, _COMMIT) if name.endswith(one)), None)
+    return next((one for one in (_CHECKPOINT, _ONCE, _GIVEN_UP, _COMMIT) if name.endswith(one)), None)
 
 
 def _label(name: str) -> str:
     return name.removesuffix(_suffix(name) or "")
 
 
-def _look_at_commit(scene: Scene, plan: Plan, step: Step, committed: frozenset[str]) -> None:
+def _look_at_commit(scene: Scene, done: Done, step: Step) -> None:
     path = scene.layout.commit(step)
     try:
         commit = read_record(Commit, path)
     except FileNotFoundError:
         return
     except RecordInvalid as error:
-        scene.found.unreadable(path, error, *_of_spoilt_commit(scene, plan, step, committed))
+        scene.found.unreadable(path, error, *_of_spoilt_commit(scene, done, step))
         return
     except OSError as error:
         scene.found.unreadable(path, error)
         return
-    if scene.run is not None and commit.epoch > scene.run.epoch:
-        text = f"it is of epoch {commit.epoch}, and run.json of epoch {scene.run.epoch}"
+    _look_at_epoch(scene, path, commit.epoch)
+    if commit.of is not None and commit.of != step.checksum:
+        text = "it is of another task or other arguments than the plan has: workflow.json was edited"
+        scene.found.fault(path, text, f"put workflow.json back as it was, or rewind to {step.path} to do it again")
+
+
+def _look_at_epoch(scene: Scene, path: Path, epoch: int) -> None:
+    if scene.run is not None and epoch > scene.run.epoch:
+        text = f"it is of epoch {epoch}, and run.json of epoch {scene.run.epoch}"
         scene.found.fault(path, text, "were files of two copies mixed?")
 
 
-def _of_spoilt_commit(scene: Scene, plan: Plan, step: Step, committed: frozenset[str]) -> tuple[str, Remedy | None]:
+def _of_spoilt_commit(scene: Scene, done: Done, step: Step) -> tuple[str, Remedy | None]:
     """What is to be done about a commit that cannot be read."""
-    place = plan.place(step.path)
-    following = plan.steps[place + 1] if place + 1 < len(plan.steps) else None
+    plan = done.plan
+    following = [one for one in takers(plan, step) if not one.immutable]
+    needing = [one for one in following if not done.is_done(one) and not done.is_out_of_reach(one)]
     outcome = scene.run.outcome if scene.run is not None else None
-    if following is not None and (following.immutable or following.label in committed):
+    if not needing and takers(plan, step):
         return "restore it from a copy; the steps behind it do not need it any more", None
+    if used_by := next(_done_with(done, step, following), None):
+        needed = f", and {needing[0].label} still needs it" if needing else ""
+        advice = f"restore it from a copy: {used_by.label} was done with it{needed}; or rewind to {step.path}"
+        return advice, None
     if is_too_large(scene.layout.commit(step)):
         return _TOO_LARGE, None
     if scene.run is None:
@@ -89,9 +112,34 @@ def _of_spoilt_commit(scene: Scene, plan: Plan, step: Step, committed: frozenset
     if _is_busy(scene, plan):
         return "a step is at work: repair it when nothing is", None
     again = f"it is put aside, and {step.label} is done again, with all that it does outside the files"
-    if following is not None and files.exists(scene.layout.checkpoint(following)):
-        again += f"; {following.label} starts anew, for its checkpoint was made from it"
+    anew = [one.label for one in needing if files.exists(scene.layout.checkpoint(one))]
+    if anew:
+        again += f"; {anew[0]} starts anew, for its checkpoint was made from it"
     return again, Remedy.PUT_ASIDE
+
+
+def _done_with(done: Done, step: Step, following: list[Step]) -> Iterator[Step]:
+    """The steps that are done and would not be as they are without that one: they took its result, or came from it."""
+    return (one for one in (*following, *put_in_by(done.plan, step)) if done.is_done(one))
+
+
+def _look_at_given_up(scene: Scene, done: Done, member: Part) -> None:
+    path = scene.layout.given_up(member)
+    try:
+        failure = read_record(Failure, path)
+    except FileNotFoundError:
+        return
+    except RecordInvalid as error:
+        if thing_at(path) is Thing.FILE and not is_too_large(path):
+            lost = "it is written anew, and says that what failed was lost"
+            scene.found.unreadable(path, error, lost, Remedy.WRITE)
+        else:
+            advice = f"move it away, and write anything into a file of that name to leave out {member.path}"
+            scene.found.unreadable(path, error, advice)
+    except OSError as error:
+        scene.found.unreadable(path, error)
+    else:
+        _look_at_epoch(scene, path, failure.epoch)
 
 
 def _is_busy(scene: Scene, plan: Plan) -> bool:
@@ -128,16 +176,13 @@ def _look_at_checkpoint(scene: Scene, plan: Plan, step: Step, is_done: bool) -> 
         scene.found.note(path, text, "it is put aside", Remedy.PUT_ASIDE)
 
 
-def _look_for_gap(scene: Scene, plan: Plan, committed: frozenset[str]) -> None:
-    gap: Step | None = None
-    for step in plan.steps:
-        if step.label not in committed:
-            gap = gap or step
-        elif gap is not None:
-            path = scene.layout.commit(step)
-            text = f"it is committed, but step {gap.label} before it is not"
-            scene.found.fault(path, text, f"restore {gap.label}.json from a copy; else move this one away")
-            return
+def _look_for_gap(scene: Scene, done: Done) -> None:
+    early = next(done.early(), None)
+    if early is not None:
+        step, missing = early
+        text = f"it is committed, but step {missing.label} before it is not"
+        advice = f"restore {missing.label}.json from a copy; else move this one away"
+        scene.found.fault(scene.layout.commit(step), text, advice)
 
 
 def look_at_claims(scene: Scene, plan: Plan) -> None:

@@ -21,11 +21,13 @@ from tapfs.bus.doorbell import publish
 from tapfs.bus.failures import failure_of, write_failure
 from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
-from tapfs.bus.plan import Step
+from tapfs.bus.plan import Part, Step
+from tapfs.bus.planfile import encode_plan
 from tapfs.bus.reconcile import Settled, settle
 from tapfs.bus.records import LONGEST_TROUBLE, Claim, Commit, Failure, Holder, Run
-from tapfs.bus.requests import in_force
+from tapfs.bus.requests import in_force, markers
 from tapfs.bus.runs import read_run
+from tapfs.bus.splice import spliced
 from tapfs.bus.states import State, Want
 from tapfs.bus.wants import write_want
 from tapfs.errors import RecordInvalid, TapfsError
@@ -48,6 +50,7 @@ def claim_step(operation: OperationFolder, path: str, epoch: int, attempt: int, 
         The claim, or why the message has no effect; a drop is in the journal.
     """
     held = None
+    put_out: tuple[PutOut, ...] = ()
     try:
         with operation.locked():
             reason = _why_not(operation, path, epoch, attempt)
@@ -60,8 +63,10 @@ def claim_step(operation: OperationFolder, path: str, epoch: int, attempt: int, 
             else:
                 details = {"step": path, "epoch": epoch, "attempt": attempt, "reason": reason}
                 operation.note("dropped", **details)
-            settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)
-        publish(operation, settled.put_out)
+            if held is None or not _is_in_line(operation):
+                settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)
+                put_out = settled.put_out
+        publish(operation, put_out)
     except BaseException:
         if held is not None:  # nobody will run the step, and its lock would look alive for as long as this process is
             give_up_step(operation, held)
@@ -84,6 +89,19 @@ def give_up_step(operation: OperationFolder, held: HeldClaim) -> None:
         held.release()
 
 
+def _is_in_line(operation: OperationFolder) -> bool:
+    """Whether one more step at work changes nothing that anybody reads: the operation runs, and nothing else is asked.
+
+    Then it is settled when the step ends, and by the scan; in a wide group that is half of what a member costs.
+    """
+    run, reading = read_run(operation), operation.state_file.read()
+    view = reading.view
+    if view is None or view.state != State.RUNNING or operation.state_file.is_watching():
+        return False
+    is_asked = (view.want, view.reason) != (run.want, run.reason) or markers(operation.control, operation.layout)
+    return not is_asked and run.want == Want.RUN and run.outcome is None and run.running_since is not None
+
+
 def _note_start(operation: OperationFolder) -> None:
     run = read_run(operation)
     if run.started_at is None:
@@ -104,8 +122,13 @@ def _why_not(operation: OperationFolder, path: str, epoch: int, attempt: int) ->
         return f"the operation is {run.outcome}"
     if epoch != run.epoch:
         return f"the message is of epoch {epoch}, the operation in epoch {run.epoch}"
-    if step not in operation.frontier(plan, run.epoch)[1]:
-        return "a step before it is not committed"
+    if run.is_failing:
+        return "another step of the operation has failed"
+    progress = operation.progress(plan, run.epoch)
+    progress.look()
+    if not progress.is_open(step):
+        is_given_up = any(files.exists(operation.layout.given_up(one)) for _, one in plan.members_around(step))
+        return "its member was given up" if is_given_up else "a step before it is not committed"
     found = claims.find(operation.layout, path)
     if found is None or found.claim is None:
         return "the step is not out"
@@ -122,9 +145,24 @@ def _why_not(operation: OperationFolder, path: str, epoch: int, attempt: int) ->
 
 
 def commit_step(
-    operation: OperationFolder, held: HeldClaim, result: Json, started_at: str, *, pause_because: str | None = None
+    operation: OperationFolder,
+    held: HeldClaim,
+    result: Json,
+    started_at: str,
+    *,
+    pause_because: str | None = None,
+    then: tuple[Part, ...] = (),
+    members: tuple[Part, ...] = (),
 ) -> Settled | Dropped:
     """Record a step's result, once and for good, and publish what follows; or pause, for the reason given.
+
+    Args:
+        operation, held: the step, and the right to end it.
+        result: what it gives back, as JSON.
+        started_at: when it began, RFC 3339.
+        pause_because: the reason of a clause that asks to pause here; None for none.
+        then: parts that it puts in behind itself; their result counts as its own.
+        members: parts that it adds to the innermost group around it.
 
     Returns:
         What came out, or why the result does not count (the step was given to another, or is committed already).
@@ -139,9 +177,11 @@ def commit_step(
             worker=operation.actor,
             epoch=held.claim.epoch,
             attempt=held.claim.attempt,
+            of=held.step.checksum,
         )
         target = operation.layout.commit(held.step)
         files.make_dirs(target.parent, operation.layout.folder)
+        _splice(operation, held.step, then, members)
         try:
             files.create(target, record.encode())
         except FileExistsError:
@@ -152,6 +192,13 @@ def commit_step(
         return None
 
     return _end(operation, held, write, pause_because)
+
+
+def _splice(operation: OperationFolder, step: Step, then: tuple[Part, ...], members: tuple[Part, ...]) -> None:
+    """Write into the plan what a step puts in, before its commit, for which that waits (see `splice`)."""
+    plan = operation.plan()
+    if (then or members or step.path in plan.putters) and not operation.is_committed(step):
+        files.replace(operation.layout.plan, encode_plan(spliced(plan, step.path, then, members)))
 
 
 def fail_step(operation: OperationFolder, held: HeldClaim, failure: Failure) -> Settled | Dropped:
@@ -240,7 +287,8 @@ def _put_out_again(
 def _goes_on(operation: OperationFolder, settled: Settled, step: Step) -> bool:
     """Whether a step that was put out again is to be run, and not held by the operation's stopping."""
     is_stopping = settled.state is State.PAUSING and operation.plan().has_tap_before(step)
-    return settled.run.outcome is None and not is_stopping and settled.state is not State.CANCELLING
+    is_over = settled.run.outcome is not None or settled.run.is_failing
+    return not is_over and not is_stopping and settled.state is not State.CANCELLING
 
 
 def _end(

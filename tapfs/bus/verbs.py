@@ -61,10 +61,10 @@ def pause(operation: OperationFolder, reason: str | None = None) -> Answer:
     _, changed, settled = _ask(operation, Want.PAUSE, reason)
     is_over = settled.state is State.PAUSED
     if not changed:
-        return _answer(operation, settled, changed=False, message="already paused" if is_over else "already pausing")
-    held = _marker_names(operation)
+        return answer_of(operation, settled, changed=False, message="already paused" if is_over else "already pausing")
+    held = marker_names(operation)
     message = "paused" if is_over else "pausing: it stops at its next tap"
-    return _answer(operation, settled, changed=True, message=message + (f"; also held by {held}" if held else ""))
+    return answer_of(operation, settled, changed=True, message=message + (f"; also held by {held}" if held else ""))
 
 
 def cancel(operation: OperationFolder, reason: str | None = None) -> Answer:
@@ -75,12 +75,12 @@ def cancel(operation: OperationFolder, reason: str | None = None) -> Answer:
     """
     before, _, settled = _ask(operation, Want.CANCEL, reason)
     if before in (State.CANCELLED, State.CANCELLING):
-        return _answer(operation, settled, changed=False, message=f"already {before}")
+        return answer_of(operation, settled, changed=False, message=f"already {before}")
     if settled.state in (State.CANCELLED, State.CANCELLING):
         is_over = settled.state is State.CANCELLED
         message = "cancelled" if is_over else "cancelling: it stops at its next tap"
-        return _answer(operation, settled, changed=True, message=message)
-    return _answer(operation, settled, changed=True, message=f"it has {settled.state}: its last step ended first")
+        return answer_of(operation, settled, changed=True, message=message)
+    return answer_of(operation, settled, changed=True, message=f"it has {settled.state}: its last step ended first")
 
 
 def resume(operation: OperationFolder, reason: str | None = None) -> Answer:
@@ -93,30 +93,29 @@ def resume(operation: OperationFolder, reason: str | None = None) -> Answer:
     """
     check_reason(reason)
     with operation.locked():
-        before = _settled_state(operation)
+        before = settled_state(operation)
         if before is State.SUCCEEDED:
-            return _plain_answer(operation, before, "it has already succeeded: there is nothing to resume")
+            return plain_answer(operation, before, "it has already succeeded: there is nothing to resume")
         if before is State.CANCELLING:
-            raise _refused(operation, before, "resume", "wait until it is cancelled, then resume it")
+            raise refused(operation, before, "resume", "wait until it is cancelled, then resume it")
         if before in (State.PAUSED, *FINAL):
-            _check_plan(operation)
-        lifted = [marker for marker in (PAUSE, CANCEL) if _lift(operation, marker)]
+            check_plan(operation)
+        lifted = [marker for marker in (PAUSE, CANCEL) if lift(operation, marker)]
         run = read_run(operation)
         if not lifted and run.want == Want.RUN and before not in FINAL:
-            held = _marker_names(operation)
-            return _plain_answer(operation, before, f"still held by {held}" if held else f"already {before}", not held)
+            held = marker_names(operation)
+            return plain_answer(operation, before, f"still held by {held}" if held else f"already {before}", not held)
         if before in FINAL:
-            write_want(operation, Want.RUN, reason)
-            _revive(operation, run, reason)
-        settled = _settle_wanted(operation, Want.RUN, reason)
+            revive(operation, run, reason)
+        settled = settle_wanted(operation, Want.RUN, reason)
     publish(operation, settled.put_out)
-    held = _marker_names(operation)
+    held = marker_names(operation)
     if held:
-        return _answer(operation, settled, changed=True, message=f"its own holds are lifted; still held by {held}")
-    return _answer(operation, settled, changed=True, message="it goes on")
+        return answer_of(operation, settled, changed=True, message=f"its own holds are lifted; still held by {held}")
+    return answer_of(operation, settled, changed=True, message="it goes on")
 
 
-def _check_plan(operation: OperationFolder) -> None:
+def check_plan(operation: OperationFolder, verb: str = "resume") -> None:
     """Raise `Refused` for a plan that cannot be read, or does not fit what is done."""
     try:
         faults = misfits(operation.layout, operation.plan())
@@ -127,16 +126,26 @@ def _check_plan(operation: OperationFolder) -> None:
         faults, why = list(error.faults), str(error)
     if faults:
         raise Refused(
-            f"cannot resume operation '{operation.id}': {why}",
+            f"cannot {verb} operation '{operation.id}': {why}",
             hint=f"put '{operation.layout.plan}' back as it was, or cancel; nothing was changed",
         )
 
 
-def _revive(operation: OperationFolder, run: Run, reason: str | None) -> None:
-    """Turn an operation that failed or was cancelled into a paused one, from which it goes on in a new epoch."""
+def revive(operation: OperationFolder, run: Run, reason: str | None, rewind_to: str | None = None) -> None:
+    """Turn an operation that has ended into a paused one, from which it goes on in a new epoch; rewound first if asked.
+
+    The want goes first: whoever dies in between has changed nothing, for a want changes nothing that has ended.
+    """
+    write_want(operation, Want.RUN, reason)
     files.put_aside(operation.layout.error, operation.layout.attic_file("error.json", run.epoch))
     revived = replace(
-        run, outcome=State.PAUSED.value, want=Want.RUN.value, reason=reason, asked_by=operation.actor, notice=None
+        run,
+        outcome=State.PAUSED.value,
+        want=Want.RUN.value,
+        reason=reason,
+        asked_by=operation.actor,
+        notice=None,
+        rewind_to=rewind_to,
     )
     files.replace(operation.layout.run, revived.encode())
     operation.note("asked", want=Want.RUN, reason=reason, epoch=run.epoch)
@@ -151,39 +160,39 @@ def _ask(operation: OperationFolder, want: Want, reason: str | None) -> tuple[St
     """
     check_reason(reason)
     with operation.locked():
-        before = _settled_state(operation)
+        before = settled_state(operation)
         if before in FINAL and not (want is Want.CANCEL and before is State.CANCELLED):
-            raise _refused(operation, before, want, _FINISHED)
+            raise refused(operation, before, want, _FINISHED)
         if want is Want.PAUSE and before is State.CANCELLING:
-            raise _refused(operation, before, want, "a cancel is not taken back; afterwards, resume starts it again")
+            raise refused(operation, before, want, "a cancel is not taken back; afterwards, resume starts it again")
         is_new = before not in FINAL and read_run(operation).want != want
-        settled = _settle_wanted(operation, want, reason) if is_new else _settle_asked(operation)
+        settled = settle_wanted(operation, want, reason) if is_new else settle_asked(operation)
     publish(operation, settled.put_out)
     return before, is_new, settled
 
 
-def _settle_wanted(operation: OperationFolder, want: Want, reason: str | None) -> Settled:
+def settle_wanted(operation: OperationFolder, want: Want, reason: str | None) -> Settled:
     """Write a want and settle; once more where an edit that came in the same instant was taken in instead."""
     put_out: tuple[PutOut, ...] = ()
     for _ in range(_MOST_TRIES):
         write_want(operation, want, reason)
-        settled = _settle_asked(operation)
+        settled = settle_asked(operation)
         put_out += settled.put_out
         if settled.state in FINAL or settled.run.want in (want, Want.CANCEL):
             break
     return replace(settled, put_out=put_out)
 
 
-def _settle_asked(operation: OperationFolder) -> Settled:
+def settle_asked(operation: OperationFolder) -> Settled:
     return settle(operation, operation.actor, asked_by=operation.actor, can_publish=operation.publisher is not None)
 
 
-def _settled_state(operation: OperationFolder) -> State:
+def settled_state(operation: OperationFolder) -> State:
     """Bring the files in line first, so that a verb is judged by what is true. Nothing is put out yet."""
     return settle(operation, operation.actor, can_publish=False).state
 
 
-def _lift(operation: OperationFolder, marker: str) -> bool:
+def lift(operation: OperationFolder, marker: str) -> bool:
     """Take a marker of the operation away; raises where it cannot be."""
     path = operation.layout.folder / marker
     try:
@@ -199,7 +208,7 @@ def _lift(operation: OperationFolder, marker: str) -> bool:
     return True
 
 
-def _marker_names(operation: OperationFolder) -> str:
+def marker_names(operation: OperationFolder) -> str:
     found = [
         f"'{marker.source}'" + (f" ({marker.reason})" if marker.reason else "")
         for marker in markers(operation.control, operation.layout)
@@ -218,15 +227,15 @@ def check_reason(reason: str | None) -> None:
         raise TapfsError("the reason holds control characters or line breaks; nothing was changed")
 
 
-def _refused(operation: OperationFolder, state: State, verb: str, hint: str) -> Refused:
+def refused(operation: OperationFolder, state: State, verb: str, hint: str) -> Refused:
     ended = {State.CANCELLED: "been cancelled", State.CANCELLING: ""}.get(state, str(state))
     why = f"it has already {ended}" if ended else "it is being cancelled (cancelling)"
     return Refused(f"cannot {verb} operation '{operation.id}': {why}", hint=hint)
 
 
-def _answer(operation: OperationFolder, settled: Settled, *, changed: bool, message: str) -> Answer:
+def answer_of(operation: OperationFolder, settled: Settled, *, changed: bool, message: str) -> Answer:
     return Answer(operation.id, True, changed, settled.state.value, message)
 
 
-def _plain_answer(operation: OperationFolder, state: State, message: str, success: bool = True) -> Answer:
+def plain_answer(operation: OperationFolder, state: State, message: str, success: bool = True) -> Answer:
     return Answer(operation.id, success, False, state.value, message)

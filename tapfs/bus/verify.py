@@ -20,7 +20,7 @@ from tapfs.bus.inspection import inspect
 from tapfs.bus.layout import DRAIN, ID, PAUSE, STOPPING
 from tapfs.bus.locks import is_held
 from tapfs.bus.operation import Operation
-from tapfs.bus.plan import read_plan
+from tapfs.bus.planfile import read_plan
 from tapfs.bus.records import Identity, Run
 from tapfs.bus.scene import Thing, is_leftover_name, look_at_permissions, read_record, tell_stranger, thing_at
 from tapfs.errors import RecordInvalid

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 
-from tapfs.bus import claims
 from tapfs.bus.clock import seconds_of, timestamp
 from tapfs.bus.fields import near
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.layout import CANCEL, KNOWN, PAUSE
-from tapfs.bus.plan import Plan, Step
+from tapfs.bus.plan import Plan
+from tapfs.bus.progress import Standing
 from tapfs.bus.records import LARGE, Failure, Run, StateView
 from tapfs.bus.requests import markers
 from tapfs.bus.statefile import Reading
@@ -25,45 +24,59 @@ MOST_HINTS = 10
 _LONGEST_STRAY = 20
 #: The most characters of a message: it must fit into `state.json`, whatever people have written.
 _LONGEST_MESSAGE = 4000
+#: The most members that are named.
+_MOST_NAMED = 5
 
 
 def view_of(
-    operation: OperationFolder, plan: Plan, state: State, run: Run, frontier: tuple[Step, ...], done: int
+    operation: OperationFolder, plan: Plan, state: State, run: Run, standing: Standing, said: tuple[str, ...] = ()
 ) -> StateView:
-    """Write down what is true."""
-    step = frontier[0].label if frontier else None
+    """Write down what is true; `said` is what gates tell, and what keeps steps from being run."""
+    step = standing.open[0].label if standing.open else None
     return StateView(
         want=run.want,
         reason=run.reason,
         state=state.value,
         step=step,
-        steps_done=done,
+        steps_done=standing.done,
         steps_total=len(plan.steps),
         epoch=run.epoch,
-        message=_message(operation, run, state),
+        message=_message(operation, run, state, standing, said),
         updated_at=timestamp(operation.now()),
     )
 
 
-def _message(operation: OperationFolder, run: Run, state: State) -> str | None:
+def _message(
+    operation: OperationFolder, run: Run, state: State, standing: Standing, said: tuple[str, ...]
+) -> str | None:
     """What a person should read: which marker holds it, what became of their edit, what keeps it from going on."""
-    parts = []
+    parts: list[str] = []
+    if run.is_failing:
+        parts.append(f"{_failure(operation)}; it has failed when what still runs has ended")
+    if standing.given_up:
+        named = ", ".join(standing.given_up[:_MOST_NAMED]) + (", ..." if len(standing.given_up) > _MOST_NAMED else "")
+        parts.append(f"given up: {len(standing.given_up):,} ({named})")
     if state not in FINAL:
         asked = markers(operation.control, operation.layout)
         parts += [f"held by {marker.source}" + (f": {marker.reason}" if marker.reason else "") for marker in asked]
-        troubles = {out.path: out.claim.trouble for out in claims.all_out(operation.layout) if out.claim}
-        parts += [f"step {path} waits: {text}; it is tried again" for path, text in troubles.items() if text]
+        parts += said
     elif state is State.FAILED:
-        with suppress(FileNotFoundError, RecordInvalid):
-            failure = Failure.read(operation.layout.error, LARGE)
-            parts.append(f"{failure.step}: {failure.type}: {failure.message}"[:500])
+        parts.insert(0, _failure(operation))
     if run.notice:
         parts.append(run.notice)
     try:
         operation.plan()
     except (FileNotFoundError, RecordInvalid) as error:
         parts.append(f"nothing can be run: {error}; put the file back, or cancel")
-    return "; ".join(parts)[:_LONGEST_MESSAGE] or None
+    return "; ".join(part for part in parts if part)[:_LONGEST_MESSAGE] or None
+
+
+def _failure(operation: OperationFolder) -> str:
+    try:
+        failure = Failure.read(operation.layout.error, LARGE)
+    except (FileNotFoundError, RecordInvalid):
+        return ""
+    return f"{failure.step}: {failure.type}: {failure.message}"[:500]
 
 
 def is_due(view: StateView, reading: Reading) -> bool:

@@ -136,7 +136,7 @@ def bar_of(standing: Standing, speed: str, width: int) -> Table:
     step = fits(f"{words.plain(standing.step)} {counts}" if standing.step else counts) or fits(counts)
     speed = speed if told and cell_len(speed) <= room else ""
     room -= cell_len(speed)
-    held = standing.message if standing.state in (State.PAUSED, State.PAUSING) else None
+    held = standing.message if standing.state in (State.PAUSED, State.PAUSING, State.WAITING) else None
     bar = min(_WIDEST_BAR, (room // 2 if held else room) - 1)
     bar = bar if bar >= _NARROWEST_BAR else 0
     room -= bar + 1 if bar else 0

@@ -35,6 +35,7 @@ STATES = click.Choice([state.value for state in State])
 STATE_NAMES = ", ".join(STATES.choices)
 
 id_argument = click.argument("part", metavar="ID")
+ids_argument = click.argument("parts", metavar="[ID]...", nargs=-1)
 reason_option = click.option("--reason", metavar="TEXT", help="Why; shown and kept in the journal.")
 
 
@@ -57,3 +58,13 @@ class Seconds(click.FloatRange):
 def timeout_option(text: str) -> Callable[[Any], Any]:
     """The option `--timeout`, in seconds."""
     return click.option("--timeout", "timeout_s", metavar="SECONDS", type=Seconds(), help=text)
+
+
+def wait_option(text: str) -> Callable[[Any], Any]:
+    """The option `--wait`."""
+    return click.option("--wait", "is_waiting", is_flag=True, help=text)
+
+
+def all_option(text: str) -> Callable[[Any], Any]:
+    """The option `--all`."""
+    return click.option("--all", "is_all", is_flag=True, help=text)

@@ -21,14 +21,17 @@ from tapfs import settings
 from tapfs.bus.control import Control, NewOperation
 from tapfs.bus.decide import Recovery
 from tapfs.bus.fields import Json, near
+from tapfs.bus.fork import start_fork
 from tapfs.bus.operation import Operation
-from tapfs.bus.plan import Plan
+from tapfs.bus.plan import Plan, leaves
 from tapfs.bus.reconcile import Settled
 from tapfs.bus.states import Want
 from tapfs.bus.steps import take_pause_notice
+from tapfs.bus.values import value_of
 from tapfs.bus.verbs import check_reason
 from tapfs.errors import TapfsError
 from tapfs.flow.codec import from_json
+from tapfs.flow.eager import Doorbell
 from tapfs.flow.parameters import (
     Parameter,
     check_arguments,
@@ -45,7 +48,8 @@ logger = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_buses: WeakKeyDictionary[Celery, Bus] = WeakKeyDictionary()
+#: The one bus of each app.
+buses: WeakKeyDictionary[Celery, Bus] = WeakKeyDictionary()
 
 
 class OperationNotDefined(TapfsError):
@@ -101,21 +105,21 @@ class Bus:
         settings.check_sync()
         self.app = app
         self.max_running_s = max_running_s or settings.number(settings.MAX_RUNNING_VARIABLE, float)
-        self.control = Control(
+        self.control: Control = Control(
             control if control is not None else settings.control_path(),
-            publisher=CeleryPublisher(app),
+            publisher=Doorbell(self, CeleryPublisher(app)),
             actor=actor or f"python:{settings.user_name()}@{socket.gethostname()}",
             recovery=recovery or Recovery.of_environment(),
         )
         self.definitions: dict[str, Definition] = {}
-        known = _buses.get(app)
+        known = buses.get(app)
         if known is not None and known.control.path != self.control.path:
             raise TapfsError(
                 f"app '{app.main}' has a bus on '{known.control.path}' already, so it cannot have one on "
                 f"'{self.control.path}'",
                 hint="one app has one bus: use the first, or another Celery app",
             )
-        _buses[app] = self
+        buses[app] = self
 
     @overload
     def operation(self, function: Function) -> Function: ...
@@ -218,6 +222,30 @@ class Bus:
         owner = owner if owner is not None else settings.user_name()
         return self.control.start(NewOperation(name, plan, arguments, masked, owner, want, reason))
 
+    def fork(
+        self, operation: Operation, step: str, words: list[str] | None = None, *, owner: str | None = None
+    ) -> Operation:
+        """Start another operation from a step of one, with copies of what came before; the one is left as it is.
+
+        Args:
+            operation: the one.
+            step: the path, label or name of a step, or the path of a member or group.
+            words: `KEY=VALUE`: arguments that are other than its own; the workflow is then made anew.
+            owner: whose it is; None for the user who runs this process.
+
+        Raises:
+            Refused: there is no such step, what comes before is not done, or was done with other arguments.
+            OperationNotDefined, ArgumentsRefused: the arguments cannot be taken.
+            ControlUnusable: the control directory cannot be written. In each case nothing was made.
+        """
+        identity = operation.identity()
+        plan, arguments = None, identity.arguments
+        if words:
+            definition = self.definition(identity.operation)
+            arguments = parse_arguments(identity.operation, definition.parameters, words, arguments)
+            plan = as_plan(definition.function(**load_arguments(definition.function, arguments)))
+        return start_fork(self.control, operation, step, plan, arguments, owner or settings.user_name())
+
     def find(self, part: str) -> Operation:
         """The one operation whose id contains `part`; raises `OperationUnknown`."""
         return self.control.find(part)
@@ -233,16 +261,24 @@ class Bus:
         plan = operation.plan()
         if plan.callback is None or not take_pause_notice(operation):
             return
-        done, _ = operation.frontier(plan, operation.epoch())
-        last = operation.result_of(plan.steps[done - 1]) if done else None
-        remaining = [
-            {"task": step.task, "args": step.args, "kwargs": step.kwargs, "immutable": step.immutable}
-            for step in plan.steps[done:]
-        ]
         try:
-            call(self.app, plan.callback, from_json(last), remaining)
+            call(self.app, plan.callback, *_left_of(operation, plan))
         except Exception:
             logger.exception("the callback of operation %s raised", operation.id)
+
+
+def _left_of(operation: Operation, plan: Plan) -> tuple[Any, list[dict[str, Json]]]:
+    """What a callback is told: the value that the next step takes, and the steps that remain."""
+    standing = operation.progress(plan, operation.epoch()).look()
+    before = plan.before(standing.open[0]) if standing.open else None
+    last = None if before is None else value_of(operation, before)
+    given_up = {step.path for path in standing.given_up for step in leaves(plan.part(path))}
+    remaining: list[dict[str, Json]] = [
+        {"task": step.task, "args": step.args, "kwargs": step.kwargs, "immutable": step.immutable}
+        for step in plan.steps
+        if step.path not in given_up and not operation.is_committed(step)
+    ]
+    return from_json(last), remaining
 
 
 def as_plan(workflow: Signature | Any) -> Plan:
@@ -253,5 +289,5 @@ def as_plan(workflow: Signature | Any) -> Plan:
 
 def bus_of(app: Celery) -> Bus:
     """The bus of an app; the one of `TAPFS_CONTROL` where the program made none."""
-    known = _buses.get(app)
+    known = buses.get(app)
     return known if known is not None else Bus(app=app)

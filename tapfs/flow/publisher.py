@@ -96,9 +96,12 @@ class CeleryPublisher:
         return number & (number - 1) == 0 or not self._has_waiting(self._queue_of(publication))
 
     def _queue_of(self, publication: Publication) -> str:
-        queue = publication.step.options.get("queue")
+        options = publication.step.options
+        queue = options.get("queue")
         if queue is None:
-            queue = self._app.amqp.router.route({}, publication.step.task).get("queue")
+            told = {name: options[name] for name in ("exchange", "routing_key") if name in options}
+            name = options.get("route_name") or publication.step.task
+            queue = self._app.amqp.router.route(told, name).get("queue")
         return str(getattr(queue, "name", None) or queue or self._app.conf.task_default_queue)
 
     def _has_waiting(self, queue: str) -> bool:

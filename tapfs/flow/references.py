@@ -18,7 +18,8 @@ def reference_to(target: Signature | Callable[..., Any], what: str) -> Json:
     """Write down a function or signature.
 
     Raises:
-        TapfsError: a worker could not find it again (a lambda, a function inside a function).
+        TapfsError: a worker could not find it again (a lambda, a function inside a function, or of the script that is
+            run).
     """
     if isinstance(target, Signature):
         return {
@@ -26,6 +27,11 @@ def reference_to(target: Signature | Callable[..., Any], what: str) -> Json:
             "args": to_json(list(target.args or ()), f"the {what}'s arguments"),
             "kwargs": to_json(dict(target.kwargs or {}), f"the {what}'s arguments"),
         }
+    if getattr(target, "__module__", None) == "__main__":
+        raise TapfsError(
+            f"the {what} {target!r} cannot be found again by a worker: it is in the script that is run here",
+            hint="put it into a module that both import",
+        )
     name = f"{getattr(target, '__module__', None)}:{getattr(target, '__qualname__', None)}"
     try:
         found = _named(name)

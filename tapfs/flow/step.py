@@ -36,6 +36,7 @@ from tapfs.bus.steps import (
     retry_step,
     return_step,
 )
+from tapfs.bus.values import value_of
 from tapfs.errors import LockTimeout, OperationUnknown, TapfsError, text_of
 from tapfs.flow import employment
 from tapfs.flow.codec import from_json, to_json
@@ -43,6 +44,7 @@ from tapfs.flow.message import StepHeader
 from tapfs.flow.place import Place, Stop
 from tapfs.flow.pulse import signs_of_life
 from tapfs.flow.references import call
+from tapfs.flow.then import Replaced, Then
 
 if TYPE_CHECKING:
     from tapfs.flow.bus import Bus
@@ -116,11 +118,14 @@ class _Run:
             if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
                 self._returned("begun", error)
                 raise Ignore from None
-            self._failed(None, error)  # spoilt or gone, and stays so until a person sees to it
+            if not self._failed(None, error):  # spoilt or gone, and stays so until a person sees to it
+                raise Ignore from None
             raise
         result, stored = self._run(place, args, kwargs)
-        if not self._commit(stored):
+        if not self._commit(place, stored):
             raise Ignore
+        if place.then:
+            raise Ignore("what it put in behind itself gives the result")
         return result
 
     def _run(self, place: Place, args: list[Any], kwargs: dict[str, Any]) -> tuple[Any, Json]:
@@ -131,22 +136,29 @@ class _Run:
                 result = self._task.run(*args, **kwargs)
             if place.retry is not None:  # self.retry(throw=False)
                 raise Retry
+            if isinstance(result, Then):
+                place.put_in(result.workflow)
+                return None, None
             return result, to_json(result, f"the result of step {self._held.step.label}")
         except Stop as stop:
             self._stopped(place, str(stop))
             raise Ignore from None
+        except Replaced:
+            return None, None
         except Retry:
             self._retry(place)
             raise
         except Reject as rejection:
             if not rejection.requeue:
-                self._failed(place, rejection)
+                if not self._failed(place, rejection):
+                    raise Ignore from None
                 raise
             place.leave_because = f"its task rejected it: {rejection.reason}"
             self._stopped(place, place.leave_because)
             raise Ignore from None  # the message is done with: the step has a new one
         except Exception as error:
-            self._failed(place, error)
+            if not self._failed(place, error):
+                raise Ignore from None
             raise
         except BaseException:
             place.try_to_save()
@@ -156,9 +168,9 @@ class _Run:
         """What the task is called with: the result before it, unless it is immutable, and its own arguments."""
         step: Step = self._held.step
         args, kwargs = from_json(step.args), from_json(step.kwargs)
-        before = self._plan.before(step.path)
+        before = self._plan.before(step)
         if before is not None:
-            self._last = self._operation.result_of(before)
+            self._last = value_of(self._operation, before)
             if not step.immutable:
                 args = [from_json(self._last), *args]
         return args, kwargs
@@ -177,12 +189,20 @@ class _Run:
             return f"the clause raised {type(error).__name__}: {error}"[:500]
         return f"the clause {_name_of(self._plan.clause)} says so" if answer else None
 
-    def _commit(self, result: Json) -> bool:
-        place = self._plan.place(self._held.step.path) + 1
-        is_at_tap = place < len(self._plan.steps) and place % self._plan.nth == 0
+    def _commit(self, place: Place, result: Json) -> bool:
+        following = self._plan.steps[self._plan.place(self._held.step.path) + 1 :][:1]
+        is_at_tap = bool(place.then) or any(self._plan.has_tap_before(step) for step in following)
         because = self._ask_clause(result) if is_at_tap and self._plan.clause is not None else None
         return self._end(
-            lambda: commit_step(self._operation, self._held, result, self._started_at, pause_because=because)
+            lambda: commit_step(
+                self._operation,
+                self._held,
+                result,
+                self._started_at,
+                pause_because=because,
+                then=place.then,
+                members=place.members,
+            )
         )
 
     def _why_leave(self, running_s: float) -> str | None:
@@ -206,7 +226,8 @@ class _Run:
         not_before, retries = place.retry or (None, self._held.claim.retries)
         self._end(lambda: retry_step(self._operation, self._held, not_before, retries))
 
-    def _failed(self, place: Place | None, error: BaseException) -> None:
+    def _failed(self, place: Place | None, error: BaseException) -> bool:
+        """Write down that the step failed; says whether that counts, so that Celery is to tell of it."""
         if place is not None:
             place.try_to_save()
         failure = Failure(
@@ -219,10 +240,10 @@ class _Run:
             worker=self._task.request.hostname,
             failed_at=timestamp(self._operation.now()),
         )
-        self._end(lambda: fail_step(self._operation, self._held, failure))
+        return self._end(lambda: fail_step(self._operation, self._held, failure))
 
     def _end(self, write: Callable[[], Settled | Dropped]) -> bool:
-        """Write the step's end; says whether it is written, or does not count any more.
+        """Write the step's end; says whether it is written and counts: then Celery calls back, else nobody is told.
 
         While somebody frozen holds the operation's lock nobody can do anything, so that is waited for. Where the files
         cannot be written, the step is put out again.
@@ -242,6 +263,7 @@ class _Run:
                 return False
         if isinstance(outcome, Dropped):
             logger.warning("%s: its end does not count: %s", name, outcome.reason)
+            return False
         self._bus.tell_if_paused(self._operation)
         return True
 

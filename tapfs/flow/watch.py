@@ -122,7 +122,7 @@ class Watch(FileSystemEventHandler):
 
 
 def _may_ask(inner: tuple[str, ...], event: FileSystemEvent) -> bool:
-    """Whether an event below `operations/` may be somebody's request, or the death of a claim's holder.
+    """Whether an event below `operations/` may be somebody's request or answer, or the death of a claim's holder.
 
     A claim that is closed and still has its name was let go by a process that died: its end would have removed it.
     """
@@ -130,4 +130,6 @@ def _may_ask(inner: tuple[str, ...], event: FileSystemEvent) -> bool:
         return False  # also an operation that is only being made: its start has nothing to do with the others
     if len(inner) <= 2:
         return inner[-1] not in _OWN
+    if inner[1] == "gates":
+        return inner[-1] == "answer.json"
     return inner[1] == "claims" and isinstance(event, FileClosedEvent) and os.path.lexists(event.src_path)

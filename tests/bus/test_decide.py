@@ -32,12 +32,14 @@ def decided(
     run: Run = STARTED,
     want: Want = Want.RUN,
     frontier: tuple[Step, ...] = (FIRST,),
-    is_at_tap: bool = True,
     now: float = START,
     can_publish: bool = True,
+    **facts: Any,
 ) -> Decision:
+    """Decide by facts as `Facts` takes them; with no frontier the plan is complete, unless something else is said."""
+    facts = {"is_complete": not frontier} | facts
     request = Request(want, "because", "PAUSE", "file:PAUSE")
-    return decide(Facts(run, request, outs, frontier, is_at_tap), now, RECOVERY, can_publish=can_publish)
+    return decide(Facts(run, request, outs, frontier, **facts), now, RECOVERY, can_publish=can_publish)
 
 
 def put_out(decision: Decision) -> Claim:
@@ -95,7 +97,7 @@ def test_a_pause_takes_in_what_is_out_and_is_there_when_nothing_is_held() -> Non
 
 
 def test_a_pause_between_taps_lets_the_steps_go_on_to_the_next_tap() -> None:
-    decision = decided(want=Want.PAUSE, is_at_tap=False)
+    decision = decided(want=Want.PAUSE, untapped=frozenset({"0001"}))
     assert decision.state is State.PAUSING
     assert put_out(decision).attempt == 1
 
@@ -180,12 +182,15 @@ def test_a_death_is_counted_once_and_only_by_who_can_publish() -> None:
     assert decided(out(dead=True), can_publish=False).run.interruptions == 0
 
 
-def test_a_step_that_took_down_too_many_workers_fails_the_operation() -> None:
+def test_a_step_that_took_down_too_many_workers_is_worn_out_and_nothing_else_is_done_before_it_has_failed() -> None:
+    """What its failure means, for a member of a group, say, is decided anew when it is written down."""
     last = out(dead=True, crashes=2, attempt=3)
     decision = decided(last, out("0009"))
-    assert (decision.state, decision.run.outcome, decision.worn_out) == (State.FAILED, "failed", last)
-    assert (decision.put_out, decision.take_in) == ((), ("0009",))
-    assert decided(out(dead=True, crashes=1)).state is State.INTERRUPTED
+    assert decision.worn_out == (last,)
+    assert (decision.put_out, decision.take_in, decision.run.outcome) == ((), (), None)
+    assert decision.run.interruptions == 1
+    again = decided(out(dead=True, crashes=1))
+    assert (again.state, again.worn_out) == (State.INTERRUPTED, ())
 
 
 def test_the_deaths_of_an_earlier_epoch_do_not_count() -> None:
@@ -266,15 +271,16 @@ def test_how_a_holder_was_lost_is_not_said_of_the_next_attempt() -> None:
 @pytest.mark.parametrize("crashes", [1, 2, 5])
 def test_so_many_crashes_are_too_many_as_the_recovery_says(crashes: int) -> None:
     """B66."""
-    facts = Facts(STARTED, Request(Want.RUN, None, "", ""), (out(dead=True, crashes=crashes - 1),), (FIRST,), True)
-    assert decide(facts, START, Recovery(max_crashes=crashes), can_publish=True).state is State.FAILED
-    assert decide(facts, START, Recovery(max_crashes=crashes + 1), can_publish=True).state is State.INTERRUPTED
+    outs = (out(dead=True, crashes=crashes - 1),)
+    facts = Facts(STARTED, Request(Want.RUN, None, "", ""), outs, (FIRST,))
+    assert decide(facts, START, Recovery(max_crashes=crashes), can_publish=True).worn_out == outs
+    assert decide(facts, START, Recovery(max_crashes=crashes + 1), can_publish=True).worn_out == ()
 
 
 def test_who_only_looks_does_not_give_a_step_up() -> None:
     """It may have been started with other limits."""
     decision = decided(out(dead=True, crashes=99), can_publish=False)
-    assert (decision.state, decision.worn_out) == (State.INTERRUPTED, None)
+    assert (decision.state, decision.worn_out) == (State.INTERRUPTED, ())
 
 
 def test_a_step_that_was_interrupted_is_interrupted_until_it_is_claimed_again() -> None:
@@ -282,6 +288,127 @@ def test_a_step_that_was_interrupted_is_interrupted_until_it_is_claimed_again() 
     assert decided(out(attempt=2, cause="interruption")).state is State.INTERRUPTED
     assert decided(out(attempt=2, cause="interruption", held=True)).state is State.RUNNING
     assert decided(out(attempt=2, cause="retry", retries=1)).state is State.RUNNING
+
+
+# ---- several steps at once
+
+
+def ways(*outs: Out, paths: int = 4, **facts: Any) -> Decision:
+    """Decide for a group whose members may all run."""
+    return decided(*outs, frontier=plan_of(paths).steps, **facts)
+
+
+def paths_of(decision: Decision) -> list[str]:
+    return [one.step.path for one in decision.put_out]
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 3, 4, 9])
+def test_so_many_steps_are_put_out_as_may_be_out_at_a_time_in_their_order(concurrency: int) -> None:
+    assert paths_of(ways(concurrency=concurrency)) == [path.path for path in plan_of(4).steps][:concurrency]
+
+
+def test_what_is_out_already_held_or_not_takes_its_place_among_them() -> None:
+    """B14: never more than the limit, whoever looks and however often."""
+    assert paths_of(ways(out("0002", held=True), out("0003"), concurrency=3)) == ["0001"]
+    assert paths_of(ways(out("0002", held=True), out("0003"), concurrency=2)) == []
+    assert paths_of(ways(out("0002", held=True), out("0003"), concurrency=1)) == []
+
+
+def test_a_held_step_that_is_on_no_frontier_any_more_still_takes_a_place() -> None:
+    """A member that was given up, and whose worker has not noticed: its process is still busy."""
+    assert paths_of(ways(out("0009", held=True), concurrency=2)) == ["0001"]
+    assert paths_of(ways(out("0009"), concurrency=2)) == ["0001", "0002"], "one that nobody holds does not"
+
+
+def test_a_lost_message_is_published_again_also_where_no_further_step_may_go_out() -> None:
+    lost = out("0003")
+    decision = ways(lost, out("0001", held=True), concurrency=2, now=START + 10)
+    assert [(one.step.path, one.claim.publishes) for one in decision.put_out] == [("0003", 2)]
+
+
+def test_a_dead_member_is_put_out_again_while_the_others_run() -> None:
+    decision = ways(out("0001", held=True), out("0002", dead=True), concurrency=2)
+    assert (decision.state, decision.run.interruptions) == (State.RUNNING, 1)
+    assert [(one.step.path, one.claim.attempt, one.claim.cause) for one in decision.put_out] == [("0002", 2, "crash")]
+
+
+def test_several_deaths_at_once_are_each_counted_and_each_worn_out_step_is_told() -> None:
+    worn = (out("0001", dead=True, crashes=2), out("0004", dead=True, crashes=2))
+    decision = ways(*worn, out("0002", dead=True))
+    assert (decision.worn_out, decision.run.interruptions) == (worn, 3)
+    assert decision.put_out == (), "what the failures change is decided first"
+
+
+FAILING = replace(STARTED, is_failing=True)
+
+
+def test_where_a_step_has_failed_the_others_may_end_and_nothing_new_starts() -> None:
+    """The operation fails when the last of them has."""
+    decision = ways(out("0001", held=True), out("0002"), run=FAILING)
+    assert (decision.state, decision.run.outcome, decision.put_out) == (State.RUNNING, None, ())
+    assert decision.take_in == ("0002",), "a message that is on its way starts nothing"
+    decision = ways(out("0002"), run=FAILING)
+    assert (decision.state, decision.run.outcome, decision.take_in) == (State.FAILED, "failed", ("0002",))
+
+
+def test_a_step_that_died_beside_a_failed_one_is_not_put_out_again() -> None:
+    decision = ways(out("0001", held=True), out("0002", dead=True, crashes=9), run=FAILING)
+    assert (decision.put_out, decision.worn_out, decision.take_in) == ((), (), ("0002",))
+    assert ways(out("0002", dead=True), run=FAILING).state is State.FAILED
+
+
+@pytest.mark.parametrize("want", list(Want))
+def test_a_failing_operation_fails_whatever_is_asked_when_nothing_runs_any_more(want: Want) -> None:
+    assert ways(run=FAILING, want=want).run.outcome == "failed"
+
+
+def test_a_failing_operation_can_be_asked_to_stop_and_says_so_while_something_runs() -> None:
+    runs = out("0001", held=True)
+    assert ways(runs, run=FAILING, want=Want.PAUSE).state is State.PAUSING
+    cancelled = ways(runs, run=FAILING, want=Want.CANCEL)
+    assert (cancelled.state, cancelled.run.want) == (State.CANCELLING, "cancel")
+
+
+def test_a_pause_waits_for_all_that_run_and_takes_in_the_others() -> None:
+    decision = ways(out("0001", held=True), out("0002"), out("0003", held=True), want=Want.PAUSE)
+    assert (decision.state, decision.take_in, decision.put_out) == (State.PAUSING, ("0002",), ())
+    decision = ways(out("0002"), want=Want.PAUSE)
+    assert (decision.state, decision.take_in, decision.run.outcome) == (State.PAUSED, ("0002",), "paused")
+
+
+def test_a_pause_lets_only_those_go_on_that_stand_before_no_tap() -> None:
+    decision = ways(out("0001"), out("0004"), want=Want.PAUSE, untapped=frozenset({"0002", "0004"}))
+    assert (decision.state, decision.run.outcome) == (State.PAUSING, None)
+    assert (paths_of(decision), decision.take_in) == (["0002"], ("0001",))
+
+
+def test_a_pause_that_lets_some_go_on_keeps_to_the_limit_too() -> None:
+    decision = ways(out("0001", held=True), want=Want.PAUSE, untapped=frozenset({"0002", "0003"}), concurrency=2)
+    assert paths_of(decision) == ["0002"]
+
+
+def test_a_pause_that_lets_some_go_on_keeps_the_count_of_a_retry_that_waits() -> None:
+    """B09."""
+    retry = out("0001", cause="retry", attempt=3, retries=2)
+    decision = ways(retry, want=Want.PAUSE, untapped=frozenset({"0002"}))
+    assert (paths_of(decision), decision.take_in) == (["0002"], ())
+
+
+def test_an_operation_at_a_gate_waits_when_nothing_else_can_run() -> None:
+    assert decided(frontier=(), is_complete=False, has_gate=True).state is State.WAITING
+    assert decided(out(held=True), has_gate=True).state is State.RUNNING
+    assert decided(out("0009", held=True), frontier=(), is_complete=False, has_gate=True).state is State.RUNNING
+    assert decided(out(), has_gate=True).state is not State.WAITING, "another member is still to run"
+
+
+@pytest.mark.parametrize(("want", "state"), [(Want.PAUSE, State.PAUSED), (Want.CANCEL, State.CANCELLED)])
+def test_at_a_gate_a_request_is_followed_at_once(want: Want, state: State) -> None:
+    assert decided(frontier=(), is_complete=False, has_gate=True, want=want).state is state
+
+
+def test_no_frontier_is_no_end_while_something_is_left_to_do() -> None:
+    """At a gate, or at members that wait for the step that adds them."""
+    assert decided(frontier=(), is_complete=False).run.outcome is None
 
 
 # ---- the limits

@@ -1,16 +1,20 @@
 """Whether a plan still fits what is done, and what becomes of an operation whose plan does not (B35)."""
 
 import json
-from dataclasses import replace
+import random
 from typing import Any
 
 import pytest
 
 from support.bench import Bench, events, plan_of, snapshot
+from support.trees import PAIR, STEP, group_of, wide
 from tapfs.bus.fit import misfits
 from tapfs.bus.layout import OperationLayout
 from tapfs.bus.operation import Operation
-from tapfs.bus.plan import Plan, Sequence, Step
+from tapfs.bus.plan import CONTINUE, Part, Plan, Sequence, Step
+from tapfs.bus.planfile import encode_plan
+from tapfs.bus.progress import Progress
+from tapfs.bus.splice import spliced
 from tapfs.bus.states import State
 from tapfs.errors import Refused
 
@@ -50,7 +54,7 @@ CHANGES: dict[str, tuple[Plan, str]] = {
 
 
 def put_plan(operation: Operation, changed: Plan) -> None:
-    operation.layout.plan.write_bytes(changed.encode())
+    operation.layout.plan.write_bytes(encode_plan(changed))
 
 
 def put_duplicate(operation: Operation) -> None:
@@ -219,9 +223,152 @@ def test_asking_by_state_json_is_no_way_around(bench: Bench) -> None:
     assert events(operation, "asked")[-1]["want"] == "run"
 
 
-def test_a_change_of_arguments_and_options_is_no_misfit(bench: Bench) -> None:
+def edit_step(operation: Operation, path: str, **changes: Any) -> None:
+    """Change what the plan says of a step, as an editor does."""
+
+    def edited(part: Any) -> Any:
+        if isinstance(part, list):
+            return [edited(one) for one in part]
+        if isinstance(part, dict) and part.get("path") == path and part.get("kind") == "step":
+            return part | changes
+        return {name: edited(value) if name in ("parts", "members") else value for name, value in part.items()}
+
+    document = json.loads(operation.layout.plan.read_bytes())
+    operation.layout.plan.write_text(json.dumps(document | {"workflow": edited(document["workflow"])}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"args": [5]}, {"kwargs": {"by": "name"}}, {"task": "test.two"}, {"immutable": True}],
+    ids=["args", "kwargs", "task", "immutable"],
+)
+def test_a_step_that_was_done_with_another_task_or_other_arguments_keeps_the_operation_paused_and_is_named(
+    bench: Bench, changes: dict[str, Any]
+) -> None:
+    """B35."""
     operation = held(bench)
-    put_plan(operation, plan(*(replace(one, args=[5], options={"queue": "fast"}) for one in plan_of(4).steps)))
+    original = operation.layout.plan.read_bytes()
+    edit_step(operation, "0002", **changes)
+    fault = "step 0002-one was done with another task or other arguments than the plan has now"
+    assert misfits(operation.layout, operation.plan()) == [fault]
+    with pytest.raises(Refused, match=fault):
+        operation.resume()
+    assert operation.state is State.PAUSED
+    operation.layout.plan.write_bytes(original)
     operation.resume()
-    assert bench.published[-1].step.options == {"queue": "fast"}
     bench.finish(operation)
+
+
+def test_a_change_of_how_a_step_is_sent_and_of_what_is_not_done_is_no_misfit(bench: Bench) -> None:
+    operation = held(bench)
+    edit_step(operation, "0001", options={"queue": "fast"})
+    edit_step(operation, "0003", args=[5], options={"queue": "fast"})
+    operation.resume()
+    step = bench.published[-1].step
+    assert (step.path, step.args, step.options) == ("0003", [5], {"queue": "fast"})
+    bench.finish(operation)
+
+
+def test_commits_of_an_earlier_version_say_nothing_of_what_was_run_and_fit(bench: Bench) -> None:
+    """B76."""
+    operation = held(bench)
+    for one in operation.plan().steps[:2]:
+        document = json.loads(operation.layout.commit(one).read_bytes())
+        del document["of"]
+        operation.layout.commit(one).write_text(json.dumps(document))
+    edit_step(operation, "0001", args=[5])
+    assert misfits(operation.layout, operation.plan()) == []
+
+
+# ---- trees
+
+
+#: A step, a group of a step, a chain of two and a group of two, and a step.
+TREE: tuple[Part, ...] = (STEP, group_of(STEP, PAIR, wide(2)), STEP)
+
+
+def done(operation: Operation, *paths: str) -> None:
+    for path in paths:
+        target = operation.layout.steps / f"{path}-one.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_tree_fits_whatever_was_done_of_it_in_any_order_that_may_be(bench: Bench, seed: int) -> None:
+    """B35."""
+    print("seed", seed)
+    order = random.Random(seed)
+    operation = bench.start_tree(*TREE)
+    plan, fresh = operation.plan(), Progress(operation.plan(), operation.layout)
+    while found := fresh.look().open:
+        done(operation, order.choice(found).path)
+        assert misfits(operation.layout, plan) == []
+
+
+@pytest.mark.parametrize(
+    ("paths", "fault"),
+    [
+        (["0002/0001"], "step 0002/0001-one is done, but step 0001-one before it is not"),
+        (["0001", "0002/0002/0002"], "step 0002/0002/0002-one is done, but step 0002/0002/0001-one before it is not"),
+        (
+            ["0001", "0002/0001", "0002/0002/0001", "0002/0002/0002", "0002/0003/0002", "0003"],
+            "step 0003-one is done, but step 0002/0003/0001-one before it is not",
+        ),
+        (["0001", "0002/0004"], "step 0002/0004-one is done, but the plan has no such step"),
+    ],
+    ids=["before the group", "in a member", "behind the group", "no such member"],
+)
+def test_in_a_tree_a_step_that_was_done_too_early_is_named_with_the_one_before_it(
+    bench: Bench, paths: list[str], fault: str
+) -> None:
+    """B35."""
+    operation = bench.start_tree(*TREE)
+    done(operation, *paths)
+    assert misfits(operation.layout, operation.plan()) == [fault]
+
+
+def test_what_stands_behind_a_member_that_was_given_up_is_not_done_too_early(bench: Bench) -> None:
+    operation = bench.start_tree(wide(2, on_error=CONTINUE), STEP)
+    done(operation, "0001/0001", "0002")
+    assert misfits(operation.layout, operation.plan()) == [
+        "step 0002-one is done, but step 0001/0002-one before it is not"
+    ]
+    (operation.layout.steps / "0001" / "0002.error.json").touch()
+    assert misfits(operation.layout, operation.plan()) == []
+
+
+def test_a_member_that_was_given_up_and_that_the_plan_does_not_have_is_named(bench: Bench) -> None:
+    operation = bench.start_tree(wide(2, on_error=CONTINUE), STEP)
+    (operation.layout.steps / "0001").mkdir()
+    (operation.layout.steps / "0001" / "0003.error.json").touch()
+    (found,) = misfits(operation.layout, operation.plan())
+    assert "0001/0003" in found
+
+
+def test_members_that_an_undone_step_would_have_added_are_not_missed(bench: Bench) -> None:
+    """Its plan was written, and it died before its commit; then it was given up."""
+    operation = bench.start_tree(wide(2, on_error=CONTINUE), STEP)
+    put_plan(operation, spliced(operation.plan(), "0001/0001", members=(STEP,)))
+    done(operation, "0001/0002")
+    (operation.layout.steps / "0001" / "0001.error.json").touch()
+    done(operation, "0002")
+    assert misfits(operation.layout, operation.plan()) == []
+
+
+def test_a_paused_tree_that_lost_a_done_member_is_kept_paused_and_the_member_is_named(bench: Bench) -> None:
+    """B35."""
+    operation = bench.start_tree(*TREE)
+    for path in ("0001", "0002/0001", "0002/0003/0001"):
+        bench.do(operation, path)
+    operation.pause()
+    document = operation.layout.plan.read_text()
+    line = next(one for one in document.splitlines() if '"path": "0002/0003/0001"' in one)
+    operation.layout.plan.write_text(document.replace(f"{line}\n", ""))
+    with pytest.raises(Refused, match="step 0002/0003/0001-one is done, but the plan has no such step"):
+        operation.resume()
+    operation.layout.plan.write_text(document)
+    operation.resume()
+    while not operation.ready():
+        bench.do(operation, bench.out(operation)[0])
+    assert operation.state is State.SUCCEEDED

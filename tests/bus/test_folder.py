@@ -1,12 +1,13 @@
 """One operation's folder: what this process remembers of it, and what it does not."""
 
+import os
 import shutil
+from typing import Any
 
 import pytest
 
 from support.bench import Bench
 from tapfs.bus.control import Control
-from tapfs.bus.plan import Step
 from tapfs.bus.records import Commit
 from tapfs.errors import OperationUnknown, RecordInvalid
 
@@ -35,22 +36,24 @@ def test_an_operation_that_is_gone_is_unknown_and_a_spoilt_one_is_invalid(bench:
 
 
 def test_a_commit_costs_the_same_however_many_steps_are_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 8: what was seen done is not asked for again."""
+    """Law 8: what was seen done is not asked for again. Counted, not timed; `progress` has more of it."""
     operation = bench.start(60)
-    asked: list[str] = []
-    is_committed = operation.is_committed
+    asked: list[object] = []
+    lstat = os.lstat
 
-    def counting(step: Step) -> bool:
-        asked.append(step.path)
-        return is_committed(step)
+    def counting(path: Any, **options: Any) -> os.stat_result:
+        asked.append(path)
+        return lstat(path, **options)
 
-    monkeypatch.setattr(operation, "is_committed", counting)
+    monkeypatch.setattr(os, "lstat", counting)
     costs = []
     for _ in range(60):
         asked.clear()
         bench.step(operation)
-        costs.append(len(asked))
-    assert costs[2:-1] == [costs[2]] * 57
+        costs.append(len([path for path in asked if "/steps/" in str(path)]))
+    # Not always the same: an edit of `state.json` that may be in the making is looked at again.
+    assert max(costs[30:]) <= max(costs[:30]) < 20, costs
+    assert min(costs) > 0
 
 
 def test_what_was_remembered_is_forgotten_when_a_commit_was_put_aside(bench: Bench) -> None:
@@ -60,16 +63,16 @@ def test_what_was_remembered_is_forgotten_when_a_commit_was_put_aside(bench: Ben
     plan = operation.plan()
     for step in plan.steps[1:3]:
         operation.layout.commit(step).unlink()
-    done, frontier = operation.frontier(plan, 1)
-    assert (done, [step.path for step in frontier]) == (1, ["0002"])
+    standing = operation.progress(plan, 1).look()
+    assert (standing.done, [step.path for step in standing.open], standing.is_complete) == (1, ["0002"], False)
 
 
-def test_a_fresh_object_finds_the_same_frontier(bench: Bench) -> None:
+def test_a_fresh_object_finds_the_same_progress(bench: Bench) -> None:
     operation = bench.start(5)
     for _ in range(3):
         bench.step(operation)
     fresh = Control(bench.path).operation(operation.id)
-    assert fresh.frontier(fresh.plan(), 1) == operation.frontier(operation.plan(), 1)
+    assert fresh.progress(fresh.plan(), 1).look() == operation.progress(operation.plan(), 1).look()
 
 
 def test_a_result_is_read_back_as_it_was_committed(bench: Bench) -> None:

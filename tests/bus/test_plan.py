@@ -1,78 +1,124 @@
-"""The plan: a tree on disk, and its frontier."""
-
-import json
-import os
-from pathlib import Path
+"""The plan: a tree, and who stands where in it."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, settings
 
 from support.bench import plan_of
-from tapfs.bus.fields import Faulty
-from tapfs.bus.plan import Plan, Sequence, Step, path_of, read_plan, sequence_of, short_name
-from tapfs.errors import RecordInvalid
+from support.trees import PAIR, STEP, group_of, plans, tree_of, wide
+from tapfs.bus.plan import (
+    Group,
+    Part,
+    Plan,
+    Sequence,
+    Step,
+    leaves,
+    parts_of,
+    path_of,
+    placed,
+    placed_in,
+    sequence_of,
+    short_name,
+)
 
-_VALUES = st.none() | st.integers() | st.text(max_size=5)
-
-
-@st.composite
-def plans(draw: st.DrawFn) -> Plan:
-    """Trees of sequences, numbered in the order of their leaves."""
-    numbers = iter(range(1, 1000))
-
-    def step(values: tuple[list[object], dict[str, object], bool, dict[str, object]]) -> Step:
-        args, kwargs, immutable, options = values
-        return Step(path_of(next(numbers), 20), "step", "tasks.step", args, kwargs, immutable, options)
-
-    objects = st.dictionaries(st.text(max_size=5), _VALUES, max_size=2)
-    leaves = st.tuples(st.lists(_VALUES, max_size=2), objects, st.booleans(), objects).map(step)
-    trees = st.recursive(leaves, lambda inner: st.lists(inner, min_size=1, max_size=3).map(sequence_of), max_leaves=8)
-    root = sequence_of(draw(st.lists(trees, min_size=1, max_size=3)))
-    return Plan(root, draw(st.integers(1, 5)), draw(_CLAUSES), draw(_CLAUSES))
+#: A step, a group of a step, a chain of two and a group of two, and a step.
+TREE = tree_of(STEP, group_of(STEP, PAIR, wide(2)), STEP)
 
 
-_CLAUSES = st.none() | st.text(max_size=10) | st.just({"task": "tasks.clause"})
+def label(part: Part | None) -> str | None:
+    return None if part is None else part.path
 
 
-@given(plans())
-def test_a_plan_is_read_as_it_was_written(plan: Plan) -> None:
-    assert Plan.decode(plan.encode()) == plan
-
-
-@given(plans(), st.data())
-def test_the_frontier_is_the_first_step_that_is_not_committed(plan: Plan, data: st.DataObject) -> None:
-    done = data.draw(st.integers(0, len(plan.steps)))
-    known = data.draw(st.integers(0, done))
-    committed = {step.path for step in plan.steps[:done]}
-    asked: list[str] = []
-
-    def is_committed(step: Step) -> bool:
-        asked.append(step.path)
-        return step.path in committed
-
-    count, frontier = plan.frontier(is_committed, known)
-    assert count == done
-    assert [step.path for step in frontier] == [step.path for step in plan.steps[done : done + 1]]
-    assert asked == [step.path for step in plan.steps[known : done + 1]], "what is known to be done is not asked again"
-
-
-def test_the_plan_stands_one_step_a_line_so_that_grep_finds_it() -> None:
-    lines = plan_of(3).encode().decode().splitlines()
-    assert [json.loads(line.rstrip(","))["path"] for line in lines if '"kind": "step"' in line] == [
+def test_every_part_has_its_place_for_a_path() -> None:
+    assert [step.path for step in TREE.steps] == [
         "0001",
-        "0002",
+        "0002/0001",
+        "0002/0002/0001",
+        "0002/0002/0002",
+        "0002/0003/0001",
+        "0002/0003/0002",
         "0003",
     ]
+    assert [home.path for home in TREE.homes] == ["", "0002", "0002/0002", "0002/0003"]
+
+
+@settings(deadline=None)
+@given(plans(is_plain=True))
+def test_no_two_steps_have_the_same_path_and_paths_sort_as_the_steps_stand(plan: Plan) -> None:
+    paths = [step.path for step in plan.steps]
+    assert len(set(paths)) == len(paths)
+    assert paths == sorted(paths)
+    assert [plan.step(path) for path in paths] == list(plan.steps)
+    assert [plan.place(path) for path in paths] == list(range(len(paths)))
+    assert all(plan.has(path) and plan.has_part(path) for path in paths)
 
 
 def test_each_step_takes_the_result_of_the_one_before() -> None:
     inner = sequence_of([Step("0002", "b", "t.b"), Step("0003", "c", "t.c")])
     plan = Plan(sequence_of([Step("0001", "a", "t.a"), inner, Step("0004", "d", "t.d")]))
-    assert [getattr(plan.before(step.path), "name", None) for step in plan.steps] == [None, "a", "b", "c"]
+    assert [label(plan.before(step)) for step in plan.steps] == [None, "0001", "0002", ""]
+    assert plan.before(plan.steps[-1]) is inner
     assert [plan.place(step.path) for step in plan.steps] == [0, 1, 2, 3]
     with pytest.raises(KeyError):
         plan.step("0005")
+
+
+def test_each_member_takes_what_came_before_the_group_and_what_follows_takes_the_group() -> None:
+    assert [label(TREE.before(step)) for step in TREE.steps] == [
+        None,
+        "0001",
+        "0001",
+        "0002/0002/0001",
+        "0001",
+        "0001",
+        "0002",
+    ]
+
+
+def test_the_members_of_a_first_group_take_nothing() -> None:
+    plan = tree_of(group_of(STEP, PAIR), STEP)
+    assert [label(plan.before(step)) for step in plan.steps] == [None, None, "0001/0002/0001", "0001"]
+
+
+def test_what_waits_for_a_part_is_what_stands_behind_it_and_behind_what_holds_it() -> None:
+    assert [part.path for part in TREE.after(TREE.step("0002/0002/0001"))] == ["0002/0002/0002", "0003"]
+    assert [part.path for part in TREE.after(TREE.step("0002/0001"))] == ["0003"], "other members do not wait for it"
+    assert [part.path for part in TREE.after(TREE.part("0002"))] == ["0003"]
+    assert list(TREE.after(TREE.step("0003"))) == []
+
+
+@settings(deadline=None)
+@given(plans(is_plain=True))
+def test_what_a_step_takes_from_waits_for_nothing_that_the_step_comes_before(plan: Plan) -> None:
+    for step in plan.steps:
+        before = plan.before(step)
+        if before is not None:
+            assert step in [one for part in plan.after(before) for one in leaves(part)]
+
+
+def test_the_groups_around_a_step_are_told_from_the_inside_out_with_its_member_in_each() -> None:
+    around = list(TREE.members_around(TREE.step("0002/0003/0002")))
+    assert [(group.path, member.path) for group, member in around] == [
+        ("0002/0003", "0002/0003/0002"),
+        ("0002", "0002/0003"),
+    ]
+    assert [member.path for _, member in TREE.members_around(TREE.step("0002/0002/0001"))] == ["0002/0002"]
+    assert list(TREE.members_around(TREE.step("0003"))) == []
+
+
+def test_a_member_is_a_part_with_a_path_and_so_is_a_group() -> None:
+    assert isinstance(TREE.part("0002"), Group)
+    assert isinstance(TREE.part("0002/0002"), Sequence)
+    assert TREE.part("0002/0001") is TREE.step("0002/0001")
+    assert not TREE.has("0002/0002")
+    assert TREE.has_part("0002/0002")
+    assert not TREE.has_part("0004")
+    assert not TREE.has_part(""), "the whole is none of its parts"
+
+
+def test_the_way_to_a_step_of_an_earlier_plan_is_that_of_its_path() -> None:
+    """Something was put in behind it meanwhile: its place holds another object."""
+    again = tree_of(STEP, group_of(STEP, PAIR, wide(2)), STEP)
+    assert [number for _, number in again.way_to(TREE.step("0002/0003/0002"))] == [1, 2, 1]
 
 
 def test_there_is_a_tap_before_the_first_step_and_after_every_nth() -> None:
@@ -81,12 +127,56 @@ def test_there_is_a_tap_before_the_first_step_and_after_every_nth() -> None:
     assert all(plan_of(4).has_tap_before(step) for step in plan_of(4).steps)
 
 
+def test_nth_counts_members_too_and_the_first_step_of_a_member_stands_where_the_member_does() -> None:
+    plan = tree_of(STEP, group_of(*[PAIR] * 4), STEP, STEP, nth=2)
+    assert [step.path for step in plan.steps if plan.has_tap_before(step)] == [
+        "0001",
+        "0002/0003/0001",
+        "0003",
+    ]
+
+
+@settings(deadline=None)
+@given(plans(is_plain=True))
+def test_with_nth_1_there_is_a_tap_before_every_step(plan: Plan) -> None:
+    assert all(plan.has_tap_before(step) for step in plan.steps)
+
+
 def test_paths_sort_by_name_however_many_there_are() -> None:
     for total in (3, 9_999, 12_000):
         paths = [path_of(number, total) for number in (1, 2, 10, 999, total)]
         assert paths[0].lstrip("0") == "1"
         assert len({len(path) for path in paths}) == 1
     assert [path_of(3, 9), path_of(3, 10_000)] == ["0003", "00003"]
+
+
+def test_a_part_is_placed_with_all_that_is_in_it_and_keeps_what_it_says() -> None:
+    part = placed(group_of(STEP, PAIR, concurrency=3, on_error="continue"), "0007.0001", "0007")
+    assert isinstance(part, Group)
+    assert (part.path, part.by, part.concurrency, part.on_error) == ("0007.0001", "0007", 3, "continue")
+    assert [step.path for step in leaves(part)] == ["0007.0001/0001", "0007.0001/0002/0001", "0007.0001/0002/0002"]
+    assert [step.by for step in leaves(part)] == [None] * 3, "the outermost part says who put it in"
+    assert [one.path for one in placed_in([STEP] * 2, "0003")] == ["0003/0001", "0003/0002"]
+
+
+def test_a_plan_knows_who_put_something_in() -> None:
+    plan = Plan(Sequence((placed(STEP, "0001"), placed(PAIR, "0001.0001", "0001"), placed(STEP, "0002"))))
+    assert plan.putters == {"0001"}
+    assert TREE.putters == frozenset()
+
+
+def test_a_step_that_runs_something_else_has_another_checksum() -> None:
+    """B35."""
+    step = Step("0001", "one", "test.one", args=[1], kwargs={"a": 2})
+    same = Step("0007", "two", "test.one", args=[1], kwargs={"a": 2}, options={"queue": "fast"})
+    assert same.checksum == step.checksum, "where it stands, how it is called and how it is sent is not what it runs"
+    others = [
+        Step("0001", "one", "test.two", args=[1], kwargs={"a": 2}),
+        Step("0001", "one", "test.one", args=[2], kwargs={"a": 2}),
+        Step("0001", "one", "test.one", args=[1], kwargs={"a": 3}),
+        Step("0001", "one", "test.one", args=[1], kwargs={"a": 2}, immutable=True),
+    ]
+    assert step.checksum not in {other.checksum for other in others}
 
 
 @pytest.mark.parametrize(
@@ -105,119 +195,8 @@ def test_a_short_name_is_fit_for_a_file_name(task: str, name: str) -> None:
     assert short_name(task) == name
 
 
-def faults_of(content: str) -> str:
-    with pytest.raises(Faulty) as caught:
-        Plan.decode(content.encode())
-    return "; ".join(caught.value.faults)
-
-
-def test_a_spoilt_plan_is_refused_with_the_place() -> None:
-    step = {"kind": "step", "path": "0001", "name": "a", "task": "t.a"}
-    sequence = {"kind": "sequence", "parts": [step]}
-    assert faults_of("{}") == "field 'workflow' is missing"
-    assert "the outermost part is no sequence" in faults_of(json.dumps({"workflow": step}))
-    assert faults_of(json.dumps({"workflow": {"kind": "group"}})) == (
-        "field 'workflow.kind': 'group' is none of step, sequence"
-    )
-    sequence["parts"] = [step, 5]
-    assert faults_of(json.dumps({"workflow": sequence})) == "field 'workflow.parts[1]' is no object"
-    sequence["parts"] = [step, {"kind": "step", "path": 2, "tsk": "t.b"}]
-    found = faults_of(json.dumps({"workflow": sequence}))
-    for fault in ("workflow.parts[1]: field \"tsk\" is unknown (did you mean 'task'?)", "field 'name' is missing"):
-        assert fault in found
-    assert "field 'path': 2 is a whole number, not a text" in found
-
-
-def test_a_step_that_stands_there_twice_is_refused_and_every_such_step_is_named() -> None:
-    """B35: which of the two was done could not be told apart."""
-    step = {"kind": "step", "path": "0001", "name": "a", "task": "t.a"}
-    inner = {"kind": "sequence", "parts": [step, step | {"path": "0002"}]}
-    parts = [step, inner, step | {"path": "0003"}, step | {"path": "0002", "name": "other"}]
-    found = faults_of(json.dumps({"workflow": {"kind": "sequence", "parts": parts}}))
-    assert "step 0001 stands there 2 times" in found
-    assert "step 0002 stands there 2 times" in found
-    assert "0003" not in found
-
-
-@pytest.mark.parametrize("limit", [None, 0.5, 3600])
-def test_a_maximum_running_time_is_kept_with_the_plan(limit: float | None) -> None:
-    """B62."""
-    plan = plan_of(2, max_running_s=limit)
-    assert Plan.decode(plan.encode()).max_running_s == limit
-
-
-def test_a_plan_of_a_version_without_a_maximum_running_time_has_none() -> None:
-    """B76."""
-    document = json.loads(plan_of(1).encode())
-    del document["max_running_s"]
-    assert Plan.decode(json.dumps(document).encode()).max_running_s is None
-    document["max_running_s"] = "long"
-    assert "field 'max_running_s'" in faults_of(json.dumps(document))
-
-
-def test_a_name_that_is_not_utf_8_survives_the_plan() -> None:
-    plan = Plan(sequence_of([Step("0001", "a", "t.a", args=["caf\udce9.csv"])]))
-    assert Plan.decode(plan.encode()) == plan
-
-
-def test_a_plan_is_read_once_while_its_file_is_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "workflow.json"
-    path.write_bytes(plan_of(2).encode())
-    first = read_plan(str(path))
-    assert read_plan(str(path)) is first
-    path.write_bytes(plan_of(3).encode())
-    assert len(read_plan(str(path)).steps) == 3
-
-
-def test_of_many_plans_only_the_last_are_remembered(tmp_path: Path) -> None:
-    def write(number: int) -> str:
-        path = tmp_path / f"{number}.json"
-        path.write_bytes(plan_of(1).encode())
-        return str(path)
-
-    first = read_plan(write(0))
-    for number in range(1, 40):
-        read_plan(write(number))
-    assert read_plan(str(tmp_path / "0.json")) == first
-    assert read_plan(str(tmp_path / "0.json")) is not first
-
-
-def test_a_plan_that_is_none_is_refused_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        read_plan(str(tmp_path / "nothing"))
-    (tmp_path / "spoilt").write_text("{}")
-    os.mkfifo(tmp_path / "fifo")
-    for name, fault in (("spoilt", "field 'workflow' is missing"), ("fifo", "it is not a regular file")):
-        with pytest.raises(RecordInvalid, match=fault) as caught:
-            read_plan(str(tmp_path / name))
-        assert caught.value.path == str(tmp_path / name)
-
-
 def test_a_sequence_in_a_sequence_is_a_sequence() -> None:
     inner = Sequence((Step("0001", "a", "t.a"),))
     assert [step.label for step in Plan(Sequence((inner, Sequence(()), inner))).steps] == ["0001-a", "0001-a"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "fault"),
-    [
-        ({"nth": 0}, "'nth'"),
-        ({"nth": -3}, "'nth'"),
-        ({"max_running_s": 0}, "'max_running_s'"),
-        ({"workflow": {"kind": "sequence", "parts": []}}, "has no step"),
-    ],
-)
-def test_a_plan_that_can_never_run_is_refused(changes: dict[str, object], fault: str) -> None:
-    """So it is held and can be cancelled, as one that cannot be read; and keeps no other operation from being asked."""
-    content = json.dumps(json.loads(plan_of(2).encode()) | changes)
-    assert fault in faults_of(content)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("path", "../../x"), ("path", "0001/../../x"), ("path", ""), ("path", "/0001"), ("name", "a/b"), ("name", "")],
-)
-def test_a_step_that_would_lead_outside_its_operation_is_refused(field: str, value: str) -> None:
-    plan = json.loads(plan_of(2).encode())
-    plan["workflow"]["parts"][1][field] = value
-    assert f"parts[1].{field}" in faults_of(json.dumps(plan))
+    assert parts_of(inner) == inner.parts
+    assert parts_of(inner.parts[0]) == ()

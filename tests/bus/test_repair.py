@@ -10,15 +10,20 @@ import pytest
 from support import wait_for
 from support.bench import Bench, events
 from support.mortal import deaths
+from support.trees import PAIR, STEP, group_of, tree_of, wide
 from support.wrecks import LEFT, MENDED, PATHS, Wreck, begin, go_on, old, paused_inside, portrait, save, succeeded, work
 from tapfs.bus import attic, verify
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.control import Control
 from tapfs.bus.findings import Finding, Remedy, Severity
+from tapfs.bus.gaps import givers, takers
 from tapfs.bus.operation import Operation
+from tapfs.bus.plan import Step
+from tapfs.bus.questions import GATE
 from tapfs.bus.records import LARGE, Checkpoint, Claim, Failure
 from tapfs.bus.repair import ERROR_LOST, Act, Outcome, Report, in_order, repair
 from tapfs.bus.states import FINAL, State
+from tapfs.bus.steps import commit_step
 from tapfs.bus.verify import verify_control
 from tapfs.errors import ControlUnusable
 
@@ -413,7 +418,7 @@ def _spoil_something(operation: Operation, number: int) -> int:
     """A different thing each time; at most forty."""
     if number >= 40:
         return 0
-    frontier = operation.frontier(operation.plan(), operation.epoch())[1]
+    frontier = operation.progress(operation.plan(), operation.epoch()).look().open
     claim = operation.layout.claims / (frontier[0].path if frontier and number % 3 else f"{90 + number:04d}")
     if number % 2:
         claim.unlink(missing_ok=True)
@@ -489,3 +494,101 @@ def test_a_state_is_still_the_one_that_was_asked_for(bench: Bench) -> None:
     wait_for(lambda: operation.state_file.read().is_settled)
     assert faults(mend(bench).left) == []
     assert operation.state is State.PAUSED
+
+
+def at_gate(bench: Bench) -> Operation:
+    """One that waits at a gate in its second place."""
+    gate = Step("", "approve", GATE, kwargs={"name": "approve", "question": "Go on?", "fields": {}})
+    operation = bench.start_tree(STEP, gate, STEP)
+    work(bench, operation, bench.claim(operation))
+    assert operation.state is State.WAITING
+    return operation
+
+
+def test_what_a_gate_asks_is_written_anew_and_what_people_put_there_is_left(bench: Bench) -> None:
+    operation = at_gate(bench)
+    folder = operation.layout.gates / "0002-approve"
+    good = (folder / "request.json").read_bytes()
+    (folder / "request.json").write_text("{")
+    (folder / "notes.txt").write_text("mine")
+    (folder / "answer.json.rejected-1").write_text("mine")
+    found = {Path(one.path).name: (one.severity, one.remedy) for one in findings(bench)}
+    assert found == {"request.json": (Severity.FAULT, Remedy.PUT_ASIDE), "notes.txt": (Severity.NOTE, None)}
+    mend(bench)
+    operation.reconcile()
+    assert (folder / "request.json").read_bytes() == good
+    assert (folder / "notes.txt").read_text() == (folder / "answer.json.rejected-1").read_text() == "mine"
+    assert faults(findings(bench)) == []
+
+
+def test_a_waiting_gate_is_in_order(bench: Bench) -> None:
+    at_gate(bench)
+    assert findings(bench) == []
+
+
+def test_while_the_others_end_beside_a_step_that_has_failed_all_is_in_order(bench: Bench) -> None:
+    operation = bench.start_tree(wide(2), STEP)
+    held = bench.claim_at(bench.other(operation), "0001/0002")
+    bench.fail_at(operation, "0001/0001")
+    assert findings(bench) == []
+    operation.layout.error.unlink()
+    assert [(one.path, one.remedy) for one in findings(bench)] == [(str(operation.layout.error), Remedy.WRITE)]
+    mend(bench)
+    work(bench, operation, held)
+    failure = operation.failure()
+    assert failure is not None
+    assert (operation.state, failure.type) == (State.FAILED, ERROR_LOST)
+
+
+@pytest.mark.parametrize("done", range(9))
+def test_a_tree_is_in_order_however_far_it_has_come(bench: Bench, done: int) -> None:
+    operation = bench.start_tree(STEP, group_of(STEP, PAIR, wide(2), concurrency=2), STEP)
+    for _ in range(min(done, 7)):
+        work(bench, operation, bench.claim_at(operation, bench.out(operation)[-1]))
+    if done == 8:
+        assert operation.state is State.SUCCEEDED
+        operation.rewind("0002/0002")
+    assert [one for one in findings(bench) if one.severity is Severity.FAULT] == []
+
+
+def test_a_member_that_was_given_up_and_what_a_step_put_in_are_in_order(bench: Bench) -> None:
+    operation = bench.start_tree(wide(2, on_error="continue"), STEP)
+    bench.fail_at(operation, "0001/0001")
+    held = bench.claim_at(operation, "0001/0002")
+    commit_step(operation, held, ["0001/0002"], "now", then=(PAIR,), members=(STEP,))
+    assert findings(bench) == []
+    while not operation.ready():
+        work(bench, operation, bench.claim_at(operation, bench.out(operation)[0]))
+        assert faults(findings(bench)) == []
+    assert operation.state is State.SUCCEEDED
+
+
+def test_a_commit_that_put_something_in_is_put_aside_only_while_nothing_of_that_is_done(bench: Bench) -> None:
+    """Done again, it puts in anew: what it had put in goes, and what is done of that would stand there for nothing."""
+    operation = bench.start_tree(wide(2), STEP)
+    held = bench.claim_at(operation, "0001/0001")
+    commit_step(operation, held, ["0001/0001"], "now", members=(STEP,))
+    path = operation.layout.commit(operation.plan().step("0001/0001"))
+    good = path.read_bytes()
+    work(bench, operation, bench.claim_at(operation, "0001/0003"))
+    path.write_text("{")
+    (finding,) = findings(bench)
+    assert (finding.remedy, "rewind to 0001/0001" in (finding.advice or "")) == (None, True)
+    path.write_bytes(good)
+    assert findings(bench) == []
+
+
+def test_what_takes_a_lost_result_is_found_through_groups_and_chains(bench: Bench) -> None:
+    plan = tree_of(STEP, group_of(STEP, PAIR), wide(2), STEP)
+
+    def takes(path: str) -> list[str]:
+        return [step.path for step in takers(plan, plan.step(path))]
+
+    assert takes("0001") == ["0002/0001", "0002/0002/0001"]
+    assert takes("0002/0001") == ["0003/0001", "0003/0002"]
+    assert takes("0002/0002/0001") == ["0002/0002/0002"]
+    assert takes("0002/0002/0002") == ["0003/0001", "0003/0002"]
+    assert takes("0003/0002") == ["0004"]
+    assert takes("0004") == []
+    assert [step.path for step in givers(plan.part("0002"))] == ["0002/0001", "0002/0002/0002"]
+    assert [step.path for step in givers(plan.root)] == ["0004"]

@@ -96,15 +96,23 @@ def start_case(bus: Bus, people: Path, chance: random.Random, scale: float) -> C
         chance: decides.
         scale: 1 for operations of some seconds, less for shorter ones.
     """
-    kinds = ["fold", "fold", "relay", "effects", "effects", "flaky", "later"]
+    kinds = ["fold", "fold", "relay", "effects", "effects", "flaky", "later", "fan", "fan", "onward"]
     kind = chance.choice(kinds + ["blind"] * (scale >= 1))
-    steps = max(2, round({"relay": 30, "effects": 5, "flaky": 3, "later": 3}.get(kind, 0) * scale))
+    usual = {"relay": 30, "effects": 5, "flaky": 3, "later": 3, "onward": 8}
+    steps = max(2, round(usual.get(kind, 0) * scale))
     wish = chance.choices(list(Wish), weights=(8, 1, 1))[0]
     if kind == "fold":
         operation, expected = bus.start(kind, path=people, pace_s=0.05 * scale), plain_count(people)
         return Case(operation, kind, wish, lambda result: bool(result == expected))
+    if kind == "fan":
+        chain_of = list(range(1, 5))
+        return Case(bus.start(kind), kind, wish, lambda result: [_numbers(one) for one in result] == [chain_of] * 6)
     if kind == "blind":
         steps, operation = 3, bus.start(kind)
     else:
         operation = bus.start(kind, steps=steps)
-    return Case(operation, kind, wish, lambda result: [number for number, _ in result] == list(range(1, steps + 1)))
+    return Case(operation, kind, wish, lambda result: _numbers(result) == list(range(1, steps + 1)))
+
+
+def _numbers(legs: list[Any]) -> list[int]:
+    return [number for number, _ in legs]

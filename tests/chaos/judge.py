@@ -60,7 +60,7 @@ class Monitor:
 
     def _look(self) -> None:
         for case in list(self._cases):
-            for path in case.operation.layout.steps.glob("*.json"):
+            for path in case.operation.layout.steps.rglob("*.json"):
                 if path.name.endswith(".checkpoint.json") or path in self._seen:
                     continue
                 self._seen[path] = path.read_bytes()
@@ -182,7 +182,7 @@ def _was_silent(first: Line, last: Line, frozen: list[Frozen]) -> bool:
 def _handed_on(case: Case) -> Iterator[str]:
     """Each result builds on the committed one before it."""
     commits = case.commits()
-    if case.kind == "fold":
+    if case.kind in ("fold", "fan", "onward"):  # the result tells it, or it stands in the plan
         return
     before: list[Any] = []
     for number, (path, commit) in enumerate(sorted(commits.items()), start=1):

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, chain, shared_task
+from celery import Celery, chain, group, shared_task
 
 from chaos.ledger import attempt
-from tapfs import Bus, CsvFile, tap
+from tapfs import Bus, CsvFile, tap, then
 from tapfs.bus.decide import Recovery
 from tapfs.bus.publication import Publication, Publisher
 from tapfs.flow.broker import broker_url
@@ -60,7 +60,7 @@ def make_bus(control: Path, broker: str | None, *, first_delay_s: float = 10.0, 
     publisher = bus.control.publisher
     assert publisher is not None
     bus.control.publisher = Doubling(publisher, seed)
-    for operation in (fold, relay, effects, flaky, later, blind):
+    for operation in (fold, relay, effects, flaky, later, blind, fan, onward):
         bus.operation(operation)
     return bus
 
@@ -116,6 +116,17 @@ def blind(seconds: float = 15.0) -> Any:
     return chain(leg.s([], 1), leg.s(2, seconds, False), leg.s(3))
 
 
+def fan(width: int = 6, length: int = 3) -> Any:
+    """A group of chains between two steps; each chain hands its own list on."""
+    members = (chain(*(leg.s(number, 0.2) for number in range(2, length + 2))) for _ in range(width))
+    return chain(leg.s([], 1), group(members), gather.s())
+
+
+def onward(steps: int = 8) -> Any:
+    """A step that says what comes next, so often."""
+    return further.s([], 1, steps)
+
+
 @shared_task(bind=True, name="chaos.look")
 def look(self: Any, path: str) -> list[str]:
     """The columns of the file."""
@@ -158,6 +169,22 @@ def leg(self: Any, before: list[Any], number: int, seconds: float = 0.0, has_tap
                 tap.progress(round(seconds - left, 2), seconds, unit="seconds")
             time.sleep(min(_TICK_S, left))
         return [*before, [number, token]]
+
+
+@shared_task(bind=True, name="chaos.gather")
+def gather(self: Any, lists: list[Any]) -> list[Any]:
+    """The lists of a group's members."""
+    with attempt(self):
+        return lists
+
+
+@shared_task(bind=True, name="chaos.further")
+def further(self: Any, before: list[Any], number: int, last: int) -> Any:
+    """Add this step to the list, and go on with another until the last."""
+    with attempt(self) as token:
+        time.sleep(0.2)
+        found = [*before, [number, token]]
+        return found if number == last else then(further.s(found, number + 1, last))
 
 
 @shared_task(

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from support import wait_for
+from tapfs.bus.claims import all_out
 from tapfs.bus.locks import SingleHolder
-from tapfs.bus.steps import release_step
+from tapfs.bus.states import Want
+from tapfs.bus.steps import Dropped, claim_step, release_step
 
 Tapfs = Callable[..., Result]
 
@@ -91,6 +94,21 @@ def test_all_is_every_operation_that_has_not_ended(bench: Any, tapfs_json: Calla
     answers = tapfs_json("pause", "--all")
     assert {answer["operation_id"] for answer in answers} == {one.id, other.id}
     assert one.state == other.state == "paused"
+
+
+def test_operations_that_wait_in_the_queue_are_cancelled_in_bulk_and_leave_nothing_behind(
+    bench: Any, tapfs_json: Callable[..., Any]
+) -> None:
+    """B55: nothing of them is out any more, and the index of active ones is empty."""
+    waiting = [bench.start(), bench.start(), bench.start(want=Want.PAUSE)]
+    answers = tapfs_json("cancel", "--all", "--reason", "wrong list")
+    assert {answer["state"] for answer in answers} == {"cancelled"}
+    assert [all_out(operation.layout) for operation in waiting] == [[], [], []]
+    wait_for(lambda: [operation.reconcile() for operation in waiting] and not bench.control.active_ids())
+    for publication in bench.published:
+        operation = bench.control.operation(publication.operation_id)
+        dropped = claim_step(operation, publication.step.path, publication.epoch, publication.attempt, "worker@test")
+        assert isinstance(dropped, Dropped)
 
 
 def test_all_of_none_says_so(tapfs: Tapfs) -> None:

@@ -1,7 +1,7 @@
 """The actions that are struck by faults, and what must be true afterwards.
 
-Every operation here has the same exact result, known beforehand: each step adds its rows, one after the other, and may
-go on from a checkpoint in which cursor and value belong together. So a row that was lost or done twice shows.
+Every operation here has an exact result, known beforehand: each step adds its rows, one after the other, and may go on
+from a checkpoint in which cursor and value belong together. So a row that was lost or done twice shows.
 
 An action is prepared in this process, done in a child, and judged here again, by objects that remember nothing: as
 another process sees the files. The child that met with an error is still alive then, as a worker would be.
@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from faults.injection import Outcome, Tell
 from support.bench import Bench, events, history, plan_of
+from support.trees import STEP, wide
 from support.waiting import wait_for
 from tapfs.bus import files
 from tapfs.bus.claims import HeldClaim
@@ -27,6 +28,7 @@ from tapfs.bus.findings import Finding, Severity
 from tapfs.bus.locks import is_held
 from tapfs.bus.losses import give_away
 from tapfs.bus.operation import Operation
+from tapfs.bus.plan import CONTINUE, Part, Sequence, Step
 from tapfs.bus.publication import Publication
 from tapfs.bus.reconcile import Settled
 from tapfs.bus.records import LARGE, Checkpoint, Commit, Failure, Run
@@ -34,6 +36,7 @@ from tapfs.bus.runs import read_run
 from tapfs.bus.saved import read_checkpoint, write_checkpoint
 from tapfs.bus.states import FINAL, TABLE, State
 from tapfs.bus.steps import Dropped, claim_step, commit_step, fail_step, interrupt_step, release_step, retry_step
+from tapfs.bus.values import value_of
 from tapfs.bus.verify import verify_control
 
 STEPS, ROWS = 2, 3
@@ -47,7 +50,7 @@ def rows_of(path: str) -> list[str]:
     return [f"{path}:{row}" for row in range(1, ROWS + 1)]
 
 
-#: What every operation here comes to.
+#: What every chain here comes to.
 EXACT = [row for step in plan_of(STEPS).steps for row in rows_of(step.path)]
 
 
@@ -82,8 +85,8 @@ def work_on(operation: Operation, held: HeldClaim, rows: int = ROWS) -> list[Jso
 
 def result_of(operation: Operation, held: HeldClaim) -> list[Json]:
     """Do a step to its end: the result before it, and its own rows."""
-    before = operation.plan().before(held.step.path)
-    earlier = operation.result_of(before) if before is not None else []
+    before = operation.plan().before(held.step)
+    earlier = value_of(operation, before) if before is not None else []
     return [*earlier, *work_on(operation, held)]
 
 
@@ -94,10 +97,29 @@ def save(operation: Operation, held: HeldClaim, rows: int) -> bool:
     return write_checkpoint(operation, held, Checkpoint(folds=[fold], epoch=claim.epoch, attempt=claim.attempt))
 
 
-def commit(operation: Operation, held: HeldClaim) -> Settled | Dropped:
-    """Do a step and commit it."""
+def commit(operation: Operation, held: HeldClaim, then: tuple[Part, ...] = ()) -> Settled | Dropped:
+    """Do a step and commit it, with what it puts in behind itself."""
     started_at = timestamp(operation.now())
-    return commit_step(operation, held, result_of(operation, held), started_at)
+    return commit_step(operation, held, result_of(operation, held), started_at, then=then)
+
+
+def exact(operation: Operation, part: Part, before: Json = None) -> Json:
+    """What a part must come to, whatever befell it; in the place of a member that was given up stands its error."""
+    if isinstance(part, Step):
+        return [*(before or []), *rows_of(part.path)]
+    if isinstance(part, Sequence):
+        for one in part.parts:
+            before = exact(operation, one, before)
+        return before
+    return [exact_member(operation, member, before) for member in part.members]
+
+
+def exact_member(operation: Operation, member: Part, before: Json) -> Json:
+    path = operation.layout.given_up(member)
+    if not files.exists(path):
+        return exact(operation, member, before)
+    failure = Failure.read(path)
+    return {"error": {"type": failure.type, "message": failure.message, "step": failure.step}}
 
 
 # ---- the actions
@@ -113,6 +135,8 @@ class Action:
     """
 
     title: ClassVar[str]
+    #: Whether what is committed may be put aside afterwards.
+    goes_back: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -146,6 +170,10 @@ class Action:
     def check_done(self, done: Json, operation: Operation) -> None:
         """Hold what the child says that it has done against the files."""
         raise NotImplementedError
+
+    def put_in(self, path: str) -> tuple[Part, ...]:
+        """What a step puts in behind itself, each time it is done."""
+        return ()
 
     def go_on(self, later: Later) -> None:
         """Do what people and processes do next, up to the end."""
@@ -305,6 +333,72 @@ class CommitBesideEdit(CommitStep):
         assert (operation.view().want, operation.view().reason) == ("pause", "lunch")
         operation.resume()
         later.finish(operation.id)
+
+
+class CommitMember(_End):
+    """A worker commits a member of a group, while a living worker has another one."""
+
+    title = "commit a member"
+
+    def arrange(self) -> None:
+        self.operation = self.bench.start_tree(wide(3, concurrency=2), STEP)
+        self.held = self.bench.claim_at(self.operation, "0001/0001")
+
+    def end(self) -> Settled | Dropped:
+        return commit(self.own, self.own_held)
+
+    def check_done(self, done: Json, operation: Operation) -> None:
+        assert done == "done", f"the end of a step that nobody else had was {done}"
+        assert operation.result_of(operation.plan().step("0001/0002")) == rows_of("0001/0002")
+        assert not files.exists(operation.layout.claim("0001/0002"))
+        assert files.exists(operation.layout.claim("0001/0003")), "there is room for the next member"
+
+    def go_on(self, later: Later) -> None:
+        assert self.operation is not None
+        later.end(later.operation(self.operation.id), self.held)
+        later.finish(self.operation.id)
+
+
+class CommitAndPutIn(CommitStep):
+    """A worker commits a step that puts in another behind itself."""
+
+    title = "commit and put in"
+
+    def put_in(self, path: str) -> tuple[Part, ...]:
+        return (STEP,) if path == "0001" else ()
+
+    def end(self) -> Settled | Dropped:
+        return commit(self.own, self.own_held, self.put_in("0001"))
+
+    def check_done(self, done: Json, operation: Operation) -> None:
+        super().check_done(done, operation)
+        assert [step.path for step in operation.plan().steps] == ["0001", "0001.0001", "0002"]
+        assert files.exists(operation.layout.claim("0001.0001"))
+
+    def go_on(self, later: Later) -> None:
+        super().go_on(later)
+        assert self.operation is not None
+        assert len(later.operation(self.operation.id).plan().steps) == STEPS + 1, "it was put in once"
+
+
+class GiveUpMember(_End):
+    """A member of a group that goes on without it raises for good."""
+
+    title = "give up a member"
+
+    def arrange(self) -> None:
+        self.operation = self.bench.start_tree(wide(2, on_error=CONTINUE), STEP)
+
+    def end(self) -> Settled | Dropped:
+        claim = self.own_held.claim
+        failure = Failure(type="ValueError", message="no more paper", step="0001/0002-one", epoch=claim.epoch)
+        return fail_step(self.own, self.own_held, failure)
+
+    def check_done(self, done: Json, operation: Operation) -> None:
+        assert done == "done", f"the end of a step that nobody else had was {done}"
+        assert files.exists(operation.layout.given_up(operation.plan().part("0001/0002")))
+        assert not files.exists(operation.layout.claim("0001/0002"))
+        assert operation.state not in FINAL
 
 
 class FailStep(_End):
@@ -517,6 +611,35 @@ class ResumeFailed(Resume):
         self.bench.fail(self.operation)
 
 
+class Rewind(_Verb):
+    """A paused operation goes back to its first group, all of which is done."""
+
+    title = "rewind"
+    goes_back = True
+
+    def arrange(self) -> None:
+        self.operation = self.bench.start_tree(wide(2), STEP)
+        for path in ("0001/0001", "0001/0002"):
+            commit(self.operation, self.bench.claim_at(self.operation, path))
+        assert self.operation.pause().state == State.PAUSED
+
+    def ask(self, operation: Operation) -> dict[str, Json]:
+        return operation.rewind("0001").document()
+
+    def check_done(self, done: Json, operation: Operation) -> None:
+        super().check_done(done, operation)
+        assert (done, operation.epoch()) == (State.RUNNING, 2)
+        assert not files.exists(operation.layout.steps / "0001"), "it is done again"
+        assert len(list((operation.layout.attic / "epoch-1" / "steps" / "0001").iterdir())) == 2
+
+    def go_on(self, later: Later) -> None:
+        assert self.operation is not None
+        operation = later.operation(self.operation.id)
+        later.finish(later.resume(operation))
+        kept = [path for path in operation.path.rglob("0001-one.json") if path.parent.name == "0001"]
+        assert len(kept) == operation.epoch() or later.outcome.done is None, "nothing is deleted"
+
+
 class Look(Action):
     """A supervisor looks, while a living worker has a step: nothing may come of it."""
 
@@ -593,6 +716,9 @@ ACTIONS: tuple[type[Action], ...] = (
     CommitStep,
     CommitLast,
     CommitBesideEdit,
+    CommitMember,
+    CommitAndPutIn,
+    GiveUpMember,
     FailStep,
     RetryStep,
     InterruptStep,
@@ -604,6 +730,7 @@ ACTIONS: tuple[type[Action], ...] = (
     CancelRunning,
     Resume,
     ResumeFailed,
+    Rewind,
     Look,
     GiveAway,
     Recover,
@@ -658,7 +785,8 @@ class Later:
             check_history(operation)
             rejected = sorted(path.name for path in operation.path.glob("*.rejected-*"))
             assert not rejected, f"{rejected} was set aside, and nobody wrote nonsense"
-            assert commits_of(operation).items() >= before.items(), "a committed step was changed"
+            is_kept = commits_of(operation).items() >= before.items()
+            assert is_kept or self.action.goes_back, "a committed step was changed"
         faults = [one for one in verify_control(self.bench.control)[1] if one.severity is not Severity.NOTE]
         assert not faults, _told(faults)
 
@@ -699,10 +827,7 @@ class Later:
                 self.bench.now += LATER_S
                 operation.reconcile()
         assert operation.state is State.SUCCEEDED, f"it does not go on: {operation.view()}"
-        assert operation.result == EXACT
-        assert [operation.result_of(step) for step in operation.plan().steps] == [
-            EXACT[: ROWS * number] for number in range(1, STEPS + 1)
-        ]
+        assert operation.result == exact(operation, operation.plan().root)
 
     def _arrived(self) -> list[Message]:
         """What has been published since the last time, each message once or twice, in any order."""
@@ -716,7 +841,7 @@ class Later:
     def _follow(self, operation: Operation, message: Message) -> None:
         held = take(operation, message)
         if isinstance(held, HeldClaim):
-            ended = commit(operation, held)
+            ended = commit(operation, held, self.action.put_in(held.step.path))
             assert isinstance(ended, Settled), ended
 
 
@@ -735,16 +860,19 @@ def check_readable(operation: Operation) -> None:
     Run.read(operation.layout.run)
     operation.identity()
     operation.plan()
-    for path in operation.layout.steps.glob("*.json"):
-        kind = Checkpoint if path.name.endswith(".checkpoint.json") else Commit
+    kinds = {".checkpoint.json": Checkpoint, ".error.json": Failure}
+    for path in operation.layout.steps.rglob("*.json"):
+        kind = next((kind for suffix, kind in kinds.items() if path.name.endswith(suffix)), Commit)
         kind.read(path, LARGE)
     assert history(operation), "the journal is gone"
 
 
 def commits_of(operation: Operation) -> dict[str, bytes]:
     """Every committed step, as it stands."""
-    paths = operation.layout.steps.glob("[0-9]*.json")
-    return {path.name: path.read_bytes() for path in paths if not path.name.endswith(".checkpoint.json")}
+    steps = operation.layout.steps
+    others = (".checkpoint.json", ".error.json")
+    paths = [path for path in steps.rglob("[0-9]*.json") if not path.name.endswith(others)]
+    return {str(path.relative_to(steps)): path.read_bytes() for path in paths}
 
 
 def check_history(operation: Operation) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery, chain
+from celery import Celery, chain, group
 
 from support import wait_for
 from support.flows import Numbers, Post, journal_of, touch
-from tapfs import Bus, Operation, State, TapfsError, tap, tappable
+from tapfs import Bus, Operation, State, TapfsError, gate, tap, tappable
+from tapfs.bus import view
+from tapfs.bus.answering import answer
 from tapfs.bus.records import Commit
 from tapfs.errors import OperationUnknown, Refused
 from tapfs.flow import foreground
@@ -333,3 +335,205 @@ def test_the_journal_tells_who_paused_it(count: Any, silent: Bus) -> None:
     runs.pause_and_stop("Ctrl-C")
     assert runs.run() is State.PAUSED
     assert journal_of(operation)[-1]["to"] == "paused"
+
+
+# Groups
+
+
+def test_members_of_a_group_run_one_after_the_other_and_their_list_goes_on(app: Celery, silent: Bus) -> None:
+    at_once = []
+    running = []
+
+    @app.task(name="member")
+    def member(number: int) -> int:
+        running.append(number)
+        at_once.append(len(running))
+        running.remove(number)
+        return number
+
+    @app.task(name="total")
+    def total(numbers: list[int]) -> list[int]:
+        return numbers
+
+    operation = tappable(group(member.s(number) for number in range(20)) | total.s(), bus=silent).delay()
+    assert Foreground(silent, operation).run() is State.SUCCEEDED
+    assert operation.result == list(range(20))
+    assert at_once == [1] * 20
+
+
+def test_beside_others_no_member_of_a_group_is_done_twice(app: Celery, bus: Bus, post: Post) -> None:
+    """Law 3: two look for themselves, one is rung."""
+
+    @app.task(name="slow")
+    def slow(number: int) -> int:
+        RUNS[number] += 1
+        time.sleep(0.002)
+        return number
+
+    operation = tappable(group(slow.s(number) | slow.s() for number in range(20)), bus=bus).delay()
+    ends = []
+    for _ in range(2):
+        other = Bus(bus.control.path, app=app)
+        other.control.publisher = post
+        ends.append(run_in_thread(Foreground(other, other.find(operation.id))))
+    while not operation.ready():
+        post.deliver_all()
+        time.sleep(0.001)
+    assert {end() for end in ends} == {State.SUCCEEDED}
+    assert operation.result == list(range(20))
+    assert dict(RUNS) == dict.fromkeys(range(20), 2)
+
+
+def test_it_says_how_far_a_group_has_come_where_its_steps_do_not_tell_themselves(
+    app: Celery, silent: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view, "VIEW_INTERVAL_S", 0.0)
+    standings = []
+
+    @app.task(name="member")
+    def member(given: int, number: int) -> int:
+        standings.append(runs.standing())
+        if number == 2:
+            tap.progress(5, 7, unit="mails")
+            standings.append(runs.standing())
+        return number
+
+    @app.task(name="single")
+    def single(given: Any) -> int:
+        standings.append(runs.standing())
+        return 1
+
+    workflow = single.s(0) | group(single.s() | member.s(number) for number in range(4)) | single.s()
+    operation = tappable(workflow, bus=silent).delay()
+    runs = Foreground(silent, operation)
+    runs.run()
+    assert standings[0].progress == Progress()
+    of_group = [one.progress for one in standings[1:-1] if one.progress.unit == "steps"]
+    assert {(one.total, one.unit) for one in of_group} == {(8, "steps")}
+    assert [one.done for one in of_group] == list(range(8))
+    assert Progress(5, 7, "mails") in [one.progress for one in standings]
+
+
+def test_a_member_that_fails_ends_it_and_nothing_more_is_begun(app: Celery, count: Any, silent: Bus) -> None:
+    @app.task(name="explode")
+    def explode() -> None:
+        raise ValueError("no")
+
+    operation = tappable(group(count.s(0, 1), explode.s(), count.s(0, 3)), bus=silent).delay()
+    assert Foreground(silent, operation).run() is State.FAILED
+    assert RUNS == {1: 1}
+    assert not [line for line in journal_of(operation) if line["event"] == "dropped"]
+
+
+# Gates, and rest
+
+
+def test_at_a_gate_it_waits_and_says_so_and_an_answer_lets_it_go_on(count: Any, silent: Bus) -> None:
+    """The answer comes from elsewhere, as from another terminal."""
+    approve = gate("approve", "Send 10,000 mails?", fields={"ok": bool})
+    operation = tappable(count.s(0, 1) | approve | count.si(5, 2), bus=silent).delay()
+    runs = Foreground(silent, operation)
+    end = run_in_thread(runs)
+    wait_for(lambda: operation.state is State.WAITING)
+    assert "Send 10,000 mails?" in str(runs.standing().message)
+    assert RUNS == {1: 1}
+    answer(Bus(silent.control.path, app=silent.app).find(operation.id), ["ok=yes"])
+    assert end() is State.SUCCEEDED
+    assert operation.result == 6
+
+
+def test_pause_and_stop_at_a_gate_pauses_and_returns(count: Any, silent: Bus) -> None:
+    operation = tappable(count.s(0, 1) | gate("approve") | count.si(5, 2), bus=silent).delay()
+    runs = Foreground(silent, operation)
+    end = run_in_thread(runs)
+    wait_for(lambda: operation.state is State.WAITING)
+    runs.pause_and_stop("Ctrl-C")
+    assert end() is State.PAUSED
+
+
+def test_it_rests_where_there_is_nothing_more_to_run(count: Any, silent: Bus) -> None:
+    operation = tappable(count.s(0, 1).set(countdown=3600) | gate("approve") | count.si(5, 2), bus=silent).apply_async(
+        is_paused=True
+    )
+    assert Foreground(silent, operation).run_to_rest() is State.PAUSED
+    operation.resume()
+    assert Foreground(silent, operation).run_to_rest() is State.WAITING
+    assert RUNS == {1: 1}
+    answer(operation, [])
+    assert Foreground(silent, operation).run_to_rest() is State.SUCCEEDED
+    assert Foreground(silent, operation).run_to_rest() is State.SUCCEEDED
+
+
+def test_it_does_not_rest_while_a_step_runs_elsewhere(app: Celery, silent: Bus) -> None:
+    started, goes_on = threading.Event(), threading.Event()
+
+    @app.task(name="slow")
+    def slow() -> str:
+        started.set()
+        assert goes_on.wait(30)
+        return "done"
+
+    operation = tappable(slow.s() | slow.si(), bus=silent).delay()
+    other = Bus(silent.control.path, app=app)
+    other.control.publisher = lambda publication: None
+    first = run_in_thread(Foreground(other, other.find(operation.id)))
+    assert started.wait(30)
+    states: list[State] = []
+    resting = threading.Thread(target=lambda: states.append(Foreground(silent, operation).run_to_rest()))
+    resting.start()
+    goes_on.set()
+    resting.join(30)
+    assert states == [State.SUCCEEDED]
+    assert first() is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("by", ["PAUSE", "CANCEL"])
+def test_what_waits_for_a_retry_is_left_alone_while_it_is_held(app: Celery, silent: Bus, by: str) -> None:
+    """And the journal is not filled with messages that are dropped."""
+
+    @app.task(name="retrying", bind=True)
+    def retrying(self: Any) -> str:
+        RUNS["tries"] += 1
+        if RUNS["tries"] == 1:
+            touch(operation.path / by)
+            raise self.retry(countdown=0)
+        return "done"
+
+    operation = tappable(retrying.s(), bus=silent).delay()
+    state = Foreground(silent, operation).run_to_rest()
+    assert state is (State.PAUSED if by == "PAUSE" else State.CANCELLED)
+    end = run_in_thread(Foreground(silent, operation))
+    if by == "PAUSE":
+        for _ in range(3):
+            silent.reconcile(operation)
+        (operation.path / "PAUSE").unlink()
+        assert end() is State.SUCCEEDED
+        assert operation.result == "done"
+    else:
+        assert end() is State.CANCELLED
+    assert not [line for line in journal_of(operation) if line["event"] == "dropped"]
+
+
+def test_who_asks_afterwards_is_not_taken_for_the_worker(count: Any, silent: Bus) -> None:
+    operation = tappable(steps_of(count, 1), bus=silent).delay()
+    actor = operation.actor
+    Foreground(silent, operation).run()
+    assert operation.actor == actor != ""
+
+
+def test_callbacks_of_a_step_are_told_as_a_worker_tells_them(app: Celery, count: Any, silent: Bus) -> None:
+    app.conf.task_always_eager = True  # the callbacks' own messages
+
+    @app.task(name="tell")
+    def tell(*args: Any) -> None:
+        RUNS[args] += 1
+
+    @app.task(name="explode")
+    def explode() -> None:
+        raise ValueError("no")
+
+    linked = tappable(count.s(0, 1).set(link=tell.s("linked")) | count.s(2), bus=silent).delay()
+    Foreground(silent, linked).run()
+    failed = tappable(explode.s().set(link_error=tell.si("failed")), bus=silent).delay()
+    Foreground(silent, failed).run()
+    assert RUNS == {1: 1, 2: 1, (1, "linked"): 1, ("failed",): 1}

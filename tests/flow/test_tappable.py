@@ -8,7 +8,7 @@ import pytest
 from celery import Celery, chain, group
 
 from support.flows import Numbers, Post, finish, journal_of, touch
-from tapfs import Bus, OperationFailed, State, TapfsError, WaitedInVain, tap, tappable
+from tapfs import Bus, OperationFailed, State, TapfsError, WaitedInVain, gate, tap, tappable
 from tapfs.errors import Refused, ResultUnstorable
 from tapfs.flow import place
 from tapfs.flow.bus import bus_of
@@ -71,7 +71,7 @@ def test_arguments_at_the_start_come_before_those_of_the_first_step(app: Celery,
     third = tappable(note.si(3), bus=bus).delay(1, 2)
     post.deliver_all()
     assert first.result == [[1, 2, 3], {"a": 1, "b": 2}]
-    assert second.result == [[1, 3], {"a": 1, "b": 2}]
+    assert second.result == [[1, 3], {"a": "start", "b": 2}]
     assert third.result == [[3], {}]  # an immutable one takes none
     assert workflow.plan.steps[0].args == [3]  # and the workflow is as it was
 
@@ -102,11 +102,16 @@ def test_the_bus_is_that_of_the_workflows_app(add: Any, bus: Bus, app: Celery) -
     assert operation.path.is_relative_to(bus.control.path)
 
 
+def test_the_bus_of_a_workflow_that_begins_with_a_gate_is_that_of_its_tasks_app(add: Any, bus: Bus) -> None:
+    operation = tappable(gate("approve") | group(add.s(), add.s()) | add.s()).delay()
+    assert operation.path.is_relative_to(bus.control.path)
+
+
 def test_what_cannot_be_kept_is_refused_and_starts_nothing(add: Any, bus: Bus) -> None:
-    with pytest.raises(NotTappable, match="a group cannot be made tappable"):
-        tappable(group(add.s(), add.s()), bus=bus)
-    with pytest.raises(NotTappable, match="a chord cannot be made tappable"):
-        tappable(group(add.s(), add.s()) | add.s(), bus=bus)
+    with pytest.raises(NotTappable, match="has the option 'serializer' with 'pickle'"):
+        tappable(add.s().set(serializer="pickle"), bus=bus)
+    with pytest.raises(NotTappable, match="is no signature"):
+        tappable(add, bus=bus)
     assert not (bus.control.path / "operations").exists()
 
 

@@ -22,7 +22,7 @@ from tapfs.bus.fields import Faulty
 from tapfs.bus.findings import Severity
 from tapfs.bus.journal import Journal
 from tapfs.bus.operation import Operation
-from tapfs.bus.plan import Plan
+from tapfs.bus.planfile import decode_plan, encode_plan
 from tapfs.bus.records import LARGE, Checkpoint, Claim, Commit, Failure, Identity, Record, Run, StateView
 from tapfs.bus.states import FINAL, State, Want
 from tapfs.bus.steps import claim_step, commit_step
@@ -160,7 +160,7 @@ class Check:
         if path.suffix == ".jsonl":
             return self._fault_of_lines(content)
         if path.name == "workflow.json":
-            return None if Plan.decode(content).encode() == content else "it is not as it was written"
+            return None if encode_plan(decode_plan(content)) == content else "it is not as it was written"
         if path.name == "result.json":
             return None if content.endswith(b"\n") and json.loads(content) else "it is not as it was written"
         kind = _kind_of(path)

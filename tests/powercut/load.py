@@ -35,6 +35,7 @@ from tapfs.bus.requests import in_force
 from tapfs.bus.saved import note_begun, read_checkpoint, write_checkpoint
 from tapfs.bus.states import FINAL, State, Want
 from tapfs.bus.steps import claim_step, commit_step, fail_step, release_step, retry_step
+from tapfs.bus.values import value_of
 from tapfs.bus.verbs import Answer
 from tapfs.errors import Refused, TapfsError, text_of
 
@@ -389,8 +390,8 @@ def begin(operation: Operation, held: HeldClaim) -> tuple[dict[str, Any], int]:
     saved = read_checkpoint(operation, held)
     if saved is not None:
         return saved.folds[0]["value"], saved.folds[0]["cursor"]
-    before = operation.plan().before(held.step.path)
-    return (first_value() if before is None else operation.result_of(before)), 0
+    before = operation.plan().before(held.step)
+    return (first_value() if before is None else value_of(operation, before)), 0
 
 
 def checkpoint_of(held: HeldClaim, value: dict[str, Any], done: int) -> Checkpoint:

@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from support.trees import tree_of
+from tapfs.bus import claims
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.control import Control, NewOperation
 from tapfs.bus.fields import Json
+from tapfs.bus.layout import DISPLACED_PREFIX
 from tapfs.bus.operation import Operation
-from tapfs.bus.plan import Plan, Sequence, Step, path_of
+from tapfs.bus.plan import Part, Plan, Sequence, Step, path_of
 from tapfs.bus.publication import Publication
 from tapfs.bus.reconcile import Settled
 from tapfs.bus.records import Failure
@@ -56,6 +59,10 @@ class Bench:
         """Start an operation of so many steps."""
         return self.control.start(NewOperation("tally", plan_of(steps, **plan_options), {}, want=want, reason=reason))
 
+    def start_tree(self, *parts: Part, **plan_options: Any) -> Operation:
+        """Start an operation of parts that have no places yet, one after the other."""
+        return self.control.start(NewOperation("tally", tree_of(*parts, **plan_options), {}))
+
     def other(self, operation: Operation, **options: Any) -> Operation:
         """The same operation as another process sees it: an object that remembers nothing."""
         chosen = {"publisher": self._publish, "actor": "other", "clock": lambda: self.now} | options
@@ -95,11 +102,31 @@ class Bench:
 
     def fail(self, operation: Operation, message: str = "no more paper") -> Settled:
         """Claim the next step and have it raise for good."""
-        held = self.claim(operation)
+        return self.fail_held(operation, self.claim(operation), message)
+
+    def claim_at(self, operation: Operation, path: str) -> HeldClaim:
+        """Follow the last message that was published for a step; it must have an effect."""
+        mine = [one for one in self.published if one.operation_id == operation.id]
+        return self.claim(operation, max(number for number, one in enumerate(mine) if one.step.path == path))
+
+    def do(self, operation: Operation, path: str, result: Json = None) -> Settled:
+        """Claim and commit a step; its path is its result, unless another is given."""
+        return self.commit(operation, self.claim_at(operation, path), path if result is None else result)
+
+    def fail_at(self, operation: Operation, path: str, message: str = "no more paper") -> Settled:
+        """Claim a step and have it raise for good."""
+        return self.fail_held(operation, self.claim_at(operation, path), message)
+
+    def fail_held(self, operation: Operation, held: HeldClaim, message: str = "no more paper") -> Settled:
+        """Have a step raise for good; that must count."""
         failure = Failure(type="ValueError", message=message, step=held.step.label, epoch=held.claim.epoch)
         settled = fail_step(operation, held, failure)
         assert isinstance(settled, Settled), settled
         return settled
+
+    def out(self, operation: Operation) -> list[str]:
+        """The paths of the steps that are out."""
+        return [out.path for out in claims.all_out(operation.layout)]
 
     def in_state(self, state: str, **options: Any) -> tuple[Operation, HeldClaim | None]:
         """An operation brought into a state by its own ways, and the claim that is held there."""
@@ -133,8 +160,12 @@ def history(operation: Operation) -> list[str]:
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Every name below a folder with its content; None for a folder. To show that nothing was changed."""
+    """Every name below a folder with its content; None for a folder. To show that nothing was changed.
+
+    Without what `state.json` said before, which is kept only for a moment and goes by itself.
+    """
     return {
         str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes()
         for path in sorted(folder.rglob("*"))
+        if not path.name.startswith(DISPLACED_PREFIX)
     }

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from support.bench import Bench
+from support.trees import PAIR, STEP, group_of
 from support.waiting import wait_for
 from tapfs.bus import files
 from tapfs.bus.claims import HeldClaim
+from tapfs.bus.fields import Json
 from tapfs.bus.findings import Finding, Remedy, Severity
 from tapfs.bus.operation import Operation
-from tapfs.bus.plan import Plan, Sequence, Step
+from tapfs.bus.plan import CONTINUE, Part, Plan, Sequence, Step
 from tapfs.bus.records import Checkpoint, Claim, Commit, Failure, Run
 from tapfs.bus.states import FINAL, State
-from tapfs.bus.steps import fail_step, release_step
+from tapfs.bus.steps import commit_step, fail_step, release_step
+from tapfs.bus.values import value_of
 
 PATHS = ["0001", "0002", "0003"]
 ABSENT = "20261122-101502-tally-aaaaaa"
@@ -26,8 +29,8 @@ FAULT, NOTE = Severity.FAULT, Severity.NOTE
 
 def work(bench: Bench, operation: Operation, held: HeldClaim) -> None:
     """Do a step: what came in, with its own path behind."""
-    before = operation.plan().before(held.step.path)
-    bench.commit(operation, held, [*(operation.result_of(before) if before else []), held.step.path])
+    before = operation.plan().before(held.step)
+    bench.commit(operation, held, [*(value_of(operation, before) if before else []), held.step.path])
 
 
 def begin(bench: Bench, done: int = 1) -> Operation:
@@ -83,7 +86,7 @@ def go_on(bench: Bench, operation: Operation) -> None:
     operation.reconcile()
     if operation.state in (State.PAUSED, State.FAILED, State.CANCELLED):
         assert operation.resume().success
-    for _ in range(20):
+    for _ in range(60):
         if operation.state in FINAL:
             break
         bench.now += 120
@@ -92,7 +95,26 @@ def go_on(bench: Bench, operation: Operation) -> None:
         if isinstance(held, HeldClaim):
             work(bench, operation, held)
     assert operation.state is State.SUCCEEDED, operation.view()
-    assert operation.result == [step.path for step in operation.plan().steps]
+    assert operation.result == _expected(operation, operation.plan().root)
+
+
+def _expected(operation: Operation, part: Part, before: Json = None) -> Json:
+    """What a part gives, by what `work` does, with the errors of members that were given up in their places."""
+    if isinstance(part, Step):
+        return [*(before or []), part.path]
+    if isinstance(part, Sequence):
+        for one in part.parts:
+            before = _expected(operation, one, before)
+        return before
+    return [_expected_of_member(operation, member, before) for member in part.members]
+
+
+def _expected_of_member(operation: Operation, member: Part, before: Json) -> Json:
+    path = operation.layout.given_up(member)
+    if not path.exists():
+        return _expected(operation, member, before)
+    failure = Failure.read(path)
+    return {"error": {"type": failure.type, "message": failure.message, "step": failure.step}}
 
 
 def old(path: Path) -> None:
@@ -354,8 +376,72 @@ def _immutable_next(bench: Bench) -> Operation:
     return operation
 
 
+#: The parts of `_tree`: a step, a group of a step, a chain of two and a step, and a step.
+TREE: tuple[Part, ...] = (STEP, group_of(STEP, PAIR, STEP, on_error=CONTINUE), STEP)
+
+
+def _tree(*done: str, failing: str = "", parts: tuple[Part, ...] = TREE) -> Callable[[Bench], Operation]:
+    """A workflow with a group in it, of which some steps are done, and one has failed."""
+
+    def make(bench: Bench) -> Operation:
+        operation = bench.start_tree(*parts)
+        for path in done:
+            work(bench, operation, bench.claim_at(operation, path))
+        if failing:
+            bench.fail_at(operation, failing)
+        return operation
+
+    return make
+
+
+def _tree_with_a_checkpoint(bench: Bench) -> Operation:
+    """Paused in its group, whose every member has begun and none has ended."""
+    operation = _tree("0001")(bench)
+    held = [bench.claim_at(bench.other(operation), path) for path in ("0002/0001", "0002/0003")]
+    operation.pause()
+    for one in held:
+        operation.layout.checkpoint(one.step).parent.mkdir(exist_ok=True)
+        save(operation, one)
+        release_step(operation, one)
+    assert operation.state is State.PAUSED
+    return quiet(operation)
+
+
+def _paused_tree(bench: Bench) -> Operation:
+    operation = _tree("0001", "0002/0001", "0002/0002/0001")(bench)
+    operation.pause()
+    return quiet(operation)
+
+
+def _rewinding(bench: Bench, operation: Operation) -> None:
+    """What a rewind leaves that died before it put anything aside."""
+    run = replace(Run.read(operation.layout.run), rewind_to="0002/0002")
+    files.replace(operation.layout.run, run.encode())
+
+
+def _ended_group(bench: Bench) -> Operation:
+    return quiet(
+        _tree("0001", "0002/0001", "0002/0002/0001", "0002/0002/0002", parts=(STEP, group_of(STEP, PAIR)))(bench)
+    )
+
+
+def _put_in(bench: Bench) -> Operation:
+    """One whose first step has put in another, which is done; nothing else needs the first one's result."""
+    operation = bench.start(2)
+    held = bench.claim(operation)
+    commit_step(operation, held, ["0001"], "now", then=(STEP,))
+    work(bench, operation, bench.claim_at(operation, "0001.0001"))
+    return operation
+
+
+def _done_with_other_arguments(bench: Bench, operation: Operation) -> None:
+    path = operation.path / ONE
+    path.write_bytes(replace(Commit.read(path), of=1).encode())
+
+
 ONE, TWO, THREE = (f"steps/{path}-one.json" for path in PATHS)
 SAVED = "steps/0002-one.checkpoint.json"
+MEMBER, GIVEN_UP = "steps/0002/0001-one.json", "steps/0002/0003.error.json"
 ASIDE, MAKE, WRITE, REMOVE, RECONCILE = Remedy
 
 #: What repair puts right.
@@ -470,6 +556,62 @@ MENDED = [
     Wreck("one is left in claims/", _temporary("claims"), "claims/.tmp-<pid>", "died while writing", REMOVE, NOTE),
     Wreck("half a start is left", _new(True), f"/operations/.new-{ABSENT}", "died while writing", REMOVE, NOTE),
     Wreck("a worker is gone", _dead_worker, "/workers/a@b", "its worker is gone", REMOVE, NOTE),
+    Wreck("the commit before a group", write(ONE, "{"), ONE, "line 1", ASIDE, make=_tree("0001")),
+    Wreck("the commit before a group at work", write(ONE, ""), ONE, "it is empty", ASIDE, make=_tree_with_a_checkpoint),
+    Wreck("a member's commit", write(MEMBER, "{"), MEMBER, "line 1", ASIDE, make=_tree("0001", "0002/0001")),
+    Wreck(
+        "a commit inside a member",
+        write("steps/0002/0002/0001-one.json", "{"),
+        "steps/0002/0002/0001-one.json",
+        "line 1",
+        ASIDE,
+        make=_tree("0001", "0002/0002/0001", "0002/0003"),
+    ),
+    Wreck(
+        "a member's commit when the group is done",
+        write(MEMBER, "{"),
+        MEMBER,
+        "line 1",
+        ASIDE,
+        make=_tree("0001", "0002/0002/0001", "0002/0001", "0002/0003", "0002/0002/0002"),
+    ),
+    Wreck(
+        "a member's claim", write("claims/0002/0003", "mine"), "claims/0002/0003", "no claim", ASIDE, make=_tree("0001")
+    ),
+    Wreck(
+        "a claim of no member", write("claims/0002/0009", "x"), "claims/0002/0009", "no such", ASIDE, make=_tree("0001")
+    ),
+    Wreck(
+        "members' claims are a file",
+        both(
+            folder("claims/0002"),
+            lambda bench, one: (_clear(one.path / "claims/0002"), write("claims/0002", "x")(bench, one)),
+        ),
+        "claims/0002",
+        "where a folder for the claims of a group belongs",
+        ASIDE,
+        make=_tree("0001"),
+    ),
+    Wreck(
+        "a given-up member's error",
+        write(GIVEN_UP, "{"),
+        GIVEN_UP,
+        "line 1",
+        WRITE,
+        make=_tree("0001", failing="0002/0003"),
+    ),
+    Wreck(
+        "a rewind is not finished", _rewinding, "run.json", "is not put aside yet", RECONCILE, NOTE, make=_paused_tree
+    ),
+    Wreck("gates/ is a file", write("gates", "mine"), "gates", "it is a file, no folder", ASIDE),
+    Wreck(
+        "a group's result is another",
+        write("result.json", '[["0001"]]'),
+        "result.json",
+        "not what the commits of the last steps say",
+        WRITE,
+        make=_ended_group,
+    ),
     Wreck("the format is missing", _no_format, "/format", "1 operations are there that nobody sees", WRITE),
 ]
 
@@ -538,5 +680,39 @@ LEFT = [
     Wreck("a stranger among steps", folder("steps/backup"), "steps/backup", "knows no such file", severity=NOTE),
     Wreck("a misspelt marker", write("pause", "mine"), "pause", "did you mean 'PAUSE'", severity=NOTE),
     Wreck("an error before the end", write("error.json", "{}"), "error.json", "there is an error", severity=NOTE),
+    Wreck(
+        "a commit that a member has used",
+        write(ONE, "{"),
+        ONE,
+        "line 1",
+        make=_tree("0001", "0002/0001"),
+        is_lost=True,
+    ),
+    Wreck(
+        "a commit that every member has used",
+        write(ONE, "{"),
+        ONE,
+        "line 1",
+        make=_tree("0001", "0002/0001", "0002/0002/0001", "0002/0003"),
+    ),
+    Wreck("a commit behind which something was put in", write(ONE, "{"), ONE, "line 1", make=_put_in),
+    Wreck("a member's commit in a result", write(MEMBER, "{"), MEMBER, "line 1", make=_ended_group),
+    Wreck(
+        "a gap before a group",
+        lambda bench, one: (one.path / ONE).unlink(),
+        MEMBER,
+        "step 0001-one before it is not",
+        make=_tree("0001", "0002/0001"),
+    ),
+    Wreck("given up is no member", write("steps/0002.error.json", "{}"), "steps/0002.error.json", "no such member"),
+    Wreck(
+        "given up is a folder",
+        folder(GIVEN_UP),
+        GIVEN_UP,
+        "it is a folder",
+        make=_tree("0001", failing="0002/0003"),
+        is_lost=True,
+    ),
+    Wreck("a commit of other arguments", _done_with_other_arguments, ONE, "other arguments than the plan has"),
     Wreck("no format, and one is odd", _no_format_and_strange, "/format", "nobody sees", is_lost=True),
 ]

@@ -90,8 +90,10 @@ def _row(document: Document) -> tuple[str, ...]:
 
 
 def _progress(document: Document) -> str:
-    """How far the step at hand has come, shortly: in per cent where a total is known."""
+    """How far the step at hand has come, shortly: in per cent where a total is known; in a group, how far all have."""
     done, total = document["done"], document["total"]
+    if "/" in (document["step"] or ""):  # one of many: what it has done tells nothing
+        done, total = document["steps_done"], document["steps_total"]
     if done is not None and total is not None and 0 < total >= done:
         return f"{words.percentage(done, total)} %"
     return words.progress(done, total, document["unit"]) or "-"

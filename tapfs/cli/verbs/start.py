@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import click
 
@@ -34,15 +35,32 @@ def start_verb(name: str, words: tuple[str, ...], is_paused: bool, reason: str |
     Where the broker cannot be reached the operation is kept, queued, and is published by itself later: stderr says so,
     and the exit code is 0, for it was started.
     """
+    start_by(
+        lambda bus: bus.start_parsed(name, list(words), is_paused=is_paused, reason=reason),
+        is_json=is_json,
+        started="started, held" if is_paused else "started",
+        is_paused=is_paused,
+    )
+
+
+def start_by(make: Callable[[Bus], Operation], *, is_json: bool, started: str, is_paused: bool = False) -> None:
+    """Start an operation by the app's bus, print its id, and say what keeps it from running.
+
+    Args:
+        make: starts it.
+        is_json: whether the answer is printed in place of the id.
+        started: what the answer says when all is well.
+        is_paused: whether it was started held, so that nobody needs to run.
+    """
     bus = open_bus()
     rings = _Rings(bus)
-    operation = bus.start_parsed(name, list(words), is_paused=is_paused, reason=reason)
+    operation = make(bus)
     trouble = trouble_of(operation) if rings.count else _trouble_of_another(operation, rings)
     hint = "a worker or supervisor ('tapfs up') publishes it by itself, as soon as the broker takes it"
     if trouble:
         trouble, hint = _explained(bus, trouble, hint)
     if is_json:
-        message = f"not published yet: {trouble}" if trouble else "started, held" if is_paused else "started"
+        message = f"not published yet: {trouble}" if trouble else started
         print_json(Answer(operation.id, True, True, operation.state.value, message).document())
     else:
         click.echo(operation.id)

@@ -55,8 +55,15 @@ def check_arguments(
     return _filled(operation_name, parameters, given, Parameter.check, faults)
 
 
-def parse_arguments(operation_name: str, parameters: Sequence[Parameter], words: Iterable[str]) -> dict[str, Json]:
+def parse_arguments(
+    operation_name: str,
+    parameters: Sequence[Parameter],
+    words: Iterable[str],
+    earlier: Mapping[str, Json] | None = None,
+) -> dict[str, Json]:
     """Check arguments that come as the words `KEY=VALUE` of a command line.
+
+    What no word names is taken from `earlier`, JSON values of an operation that was started before, where there is any.
 
     Text is converted by the parameter's type: 500; 0.5 or 1e3; yes/no, true/false, on/off or 1/0; none, null or
     nothing for an optional one; for a list `a,b`, or the key once more for each item.
@@ -82,7 +89,7 @@ def parse_arguments(operation_name: str, parameters: Sequence[Parameter], words:
         shown = f"word {position}" if has_masked else shorten(key)
         lack = f"a parameter{_near(key, names)}" if equals else f"KEY=VALUE{_near(key, pairs)}"
         faults.append(f"{shown} is not {lack}")
-    return _filled(operation_name, parameters, given, Parameter.parse, faults)
+    return _filled(operation_name, parameters, given, Parameter.parse, faults, earlier or {})
 
 
 def load_arguments(function: Callable[..., object], arguments: Mapping[str, Json]) -> dict[str, object]:
@@ -117,16 +124,22 @@ def _filled(
     given: Mapping[str, _Given],
     convert: Callable[[Parameter, _Given], Json],
     faults: list[str],
+    earlier: Mapping[str, Json] | None = None,
 ) -> dict[str, Json]:
-    """Convert what is given, fill in defaults, and raise all faults, those found before among them."""
+    """Convert what is given, fill in what was given earlier and defaults, and raise all faults, also those before."""
     arguments: dict[str, Json] = {}
     for parameter in parameters:
-        if parameter.name in given:
-            try:
+        try:
+            if parameter.name in given:
                 arguments[parameter.name] = convert(parameter, given[parameter.name])
-            except Faulty as faulty:
-                faults.extend(faulty.faults)
-        elif parameter.required:
+                continue
+            if parameter.name in (earlier or {}):
+                arguments[parameter.name] = parameter.check((earlier or {})[parameter.name])
+                continue
+        except Faulty as faulty:
+            faults.extend(faulty.faults)
+            continue
+        if parameter.required:
             faults.append(f"'{parameter.name}' is missing")
         else:
             default = parameter.default
