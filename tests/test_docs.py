@@ -19,6 +19,7 @@ from support.trees import STEP, wide
 from tapfs import settings
 from tapfs.bus import planfile, records
 from tapfs.bus.answering import answer
+from tapfs.bus.begin import claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.control import Control, NewOperation
 from tapfs.bus.decide import Recovery
@@ -37,14 +38,7 @@ from tapfs.bus.records import Checkpoint, Failure
 from tapfs.bus.repair import repair
 from tapfs.bus.saved import note_begun, write_checkpoint
 from tapfs.bus.states import TABLE, State, Want
-from tapfs.bus.steps import (
-    INTERRUPTED_TOO_OFTEN,
-    claim_step,
-    commit_step,
-    fail_step,
-    interrupt_step,
-    release_step,
-)
+from tapfs.bus.steps import INTERRUPTED_TOO_OFTEN, commit_step, fail_step, interrupt_step, release_step
 from tapfs.bus.verify import verify_operations
 from tapfs.bus.workers import WorkerFolder
 from tapfs.cli.program import VERBS

@@ -142,6 +142,7 @@ def _go_back(operation: OperationFolder, state: State, target: str, reason: str 
     The note of what is done again comes first of what changes the files: from then on it is done, whoever dies.
     """
     run = read_run(operation)
+    operation.join_active()  # first: whoever scans is to finish this where this process dies
     if state in FINAL:
         revive(operation, run, reason, target)
     else:
@@ -154,6 +155,8 @@ def _go_back(operation: OperationFolder, state: State, target: str, reason: str 
 
 def _published(operation: OperationFolder, settled: Settled, done: str, goes_on: str) -> Answer:
     publish(operation, settled.put_out)
+    if settled.run.rewind_to is not None:
+        return answer_of(operation, settled, changed=True, message=settled.run.notice or "it is not rewound yet")
     held = marker_names(operation)
     message = f"{done}; it goes on as soon as {held} is gone" if held else f"{done}; {goes_on}"
     return answer_of(operation, settled, changed=True, message=message)

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 
 #: Gives the wall clock in seconds since the epoch; `time.time` outside tests.
 Clock = Callable[[], float]
+#: 9999-12-31T23:59:59Z.
+_LATEST = 253_402_300_799.0
 
 
 def timestamp(seconds: float) -> str:
-    """Write a time, e.g. `2026-11-22T10:15:07.120Z`."""
-    moment = datetime.fromtimestamp(seconds, UTC)
+    """Write a time, e.g. `2026-11-22T10:15:07.120Z`; of what a calendar does not hold, the last that it does."""
+    moment = datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST), UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 

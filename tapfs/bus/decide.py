@@ -123,7 +123,7 @@ def decide(facts: Facts, now: float, recovery: Recovery, *, can_publish: bool) -
     if run.outcome in FINAL:
         return Decision(State(run.outcome), run, unheld)
     if facts.is_complete and not facts.is_busy:  # what ended before it could stop has succeeded, whatever is asked
-        return Decision(State.SUCCEEDED, replace(run, outcome=State.SUCCEEDED.value), unheld)
+        return Decision(State.SUCCEEDED, replace(run, outcome=State.SUCCEEDED.value, is_failing=False), unheld)
     if run.is_failing and not facts.is_busy:
         return Decision(State.FAILED, replace(run, outcome=State.FAILED.value, is_failing=False), unheld)
     if run.outcome == State.PAUSED and want is Want.PAUSE:
@@ -187,7 +187,8 @@ def _go_on(facts: Facts, now: float, recovery: Recovery, can_publish: bool) -> D
         if claim is not None:
             put_out.append(PutOut(step, claim))
             free -= out is None
-    if worn_out:
+    if worn_out:  # the others are counted when it is decided anew
+        run = replace(facts.run, interruptions=facts.run.interruptions + len(worn_out))
         return Decision(State.RUNNING, run, worn_out=tuple(worn_out))
     return Decision(_state_of_running(run, facts, put_out), run, stale, tuple(put_out))
 

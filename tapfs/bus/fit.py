@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from itertools import islice
 
 from tapfs.bus.gaps import Done
 from tapfs.bus.layout import OperationLayout
@@ -29,13 +28,13 @@ def misfits(layout: OperationLayout, plan: Plan) -> list[str]:
     done = _committed(layout)
     members = {member.path for home in plan.homes if isinstance(home, Group) for member in home.members}
     unknown = sorted(done - {step.label for step in plan.steps} - {f"{path}.error" for path in members})
-    found = [f"step {label} is done, but the plan has no such step" for label in unknown[:_MOST_NAMED]]
+    found = [f"step {label} is done, but the plan has no such step" for label in unknown]
     so_far = Done(plan, lambda step: step.label in done, lambda member: f"{member.path}.error" in done)
-    for early, missing in islice(so_far.early(), _MOST_NAMED):
-        found.append(f"step {early.label} is done, but step {missing.label} before it is not")
+    found += [f"step {one.label} is done, but step {other.label} before it is not" for one, other in so_far.early()]
     if plan.is_edited:
-        found += islice(_others(layout, plan, done), _MOST_NAMED)
-    return found
+        found += _others(layout, plan, done)
+    more = len(found) - _MOST_NAMED
+    return [*found[:_MOST_NAMED], f"and {more:,} more"] if more > 0 else found
 
 
 def _others(layout: OperationLayout, plan: Plan, done: set[str]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Group, Part, Plan, Sequence, Step, leaves, parts_of
 from tapfs.bus.records import LARGE, Commit, Failure
 from tapfs.bus.rewind import given_up_in, reset_parts
+from tapfs.bus.runs import read_run
 from tapfs.bus.splice import spliced, without_parts_of
 from tapfs.errors import Refused
 
@@ -68,7 +69,12 @@ def fork_of(source: Operation, path: str, plan: Plan | None = None) -> Fork:
     """
     while True:
         old = source.plan()
-        fork = _fork_of(source, old, path, plan)
+        if read_run(source).rewind_to is not None:
+            raise Refused(f"cannot fork operation '{source.id}': it is being rewound", hint="try again in a moment")
+        try:
+            fork = _fork_of(source, old, path, plan)
+        except FileNotFoundError:
+            continue  # a rewind has begun, or is over
         if source.plan() == old:  # else a step has put something into it meanwhile
             return fork
 

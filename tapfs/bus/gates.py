@@ -137,6 +137,11 @@ def _ask(
         found = gate.find_answer(question)
         if found.answer is not None and found.answer == before.answer:  # of a run that was taken back
             gate.set_aside(found)
+    spoilt = None
+    if before is None and files.exists(gate.request):
+        name = files.set_aside(gate.request, gate.request)
+        spoilt = f"what stood in request.json cannot be read, and is {name} now; it is asked anew, with its whole time"
+        operation.note("rejected", "file:request.json", step=step.path, message=spoilt, file=name)
     now = operation.now()
     request = GateRequest(
         step=step.label,
@@ -148,6 +153,7 @@ def _ask(
         epoch=epoch,
         how=f"save your answer beside this file as answer.json, like {json.dumps(example_of(question.fields))}; "
         f"or: {how_to_answer(operation, step, question)}",
+        rejected=spoilt,
     )
     gate.write_request(request)
     operation.note("opened", step=step.path, epoch=epoch, question=question.question, expires_at=request.expires_at)

@@ -156,6 +156,9 @@ def _change(
         run = read_run(operation)
         if run.outcome is not None or run.epoch != epoch:  # it has ended, or is paused: the next run begins anew
             return False
+        if not operation.plan().has(path):  # somebody has edited it
+            claims.drop(operation.layout, path)
+            return False
         # A holder that died between its commit and the end of its claim has done its step.
         is_changed = not operation.is_committed(operation.plan().step(path)) and change(out, out.claim)
         settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)

@@ -36,6 +36,11 @@ def cancel_member(operation: OperationFolder, path: str, reason: str | None = No
         state = settled_state(operation)
         if state in FINAL or state is State.CANCELLING:
             raise refused(operation, state, f"cancel member {path} of", "finished operations do not change")
+        if read_run(operation).is_failing:
+            raise Refused(
+                f"cannot cancel member {path} of operation '{operation.id}': a step has failed, and nothing new starts",
+                hint="wait until it has failed; then 'tapfs retry' does what failed again; nothing was changed",
+            )
         member = part_at(operation, path, "cancel")
         plan = operation.plan()
         if not isinstance(plan.way_to(member)[-1][0], Group):
@@ -43,6 +48,11 @@ def cancel_member(operation: OperationFolder, path: str, reason: str | None = No
             raise Refused(
                 f"cannot cancel step {path} of operation '{operation.id}': it is no member of a group",
                 hint=f"it is a part of member {around}" if around else "cancel the operation as a whole",
+            )
+        if member.by is not None and not operation.is_committed(plan.step(member.by)):
+            raise Refused(
+                f"cannot cancel member {path} of operation '{operation.id}': it is not in the group yet",
+                hint=f"it counts as soon as step {member.by}, which adds it, is done",
             )
         left = [step for step in leaves(member) if not operation.is_committed(step)]
         if not left or files.exists(operation.layout.given_up(member)):
@@ -59,4 +69,4 @@ def cancel_member(operation: OperationFolder, path: str, reason: str | None = No
         give_up(operation, member, failure)
         settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)
     publish(operation, settled.put_out)
-    return answer_of(operation, settled, changed=True, message=f"member {path} is cancelled; the others go on")
+    return answer_of(operation, settled, changed=True, message=f"member {path} is cancelled; the group goes without it")

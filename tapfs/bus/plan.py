@@ -111,6 +111,7 @@ class Plan:
         callback: told on pausing: a signature or `module:name`.
         max_running_s: seconds after which a running step is given to another worker at its next tap; None for no limit.
         concurrency: at most so many steps are out at a time.
+        on_error: for groups that a step puts in and that say nothing themselves.
         is_edited: whether somebody else has written it than tapfs.
     """
 
@@ -120,6 +121,7 @@ class Plan:
     callback: Json = None
     max_running_s: float | None = None
     concurrency: int = CONCURRENCY
+    on_error: str = FAIL
     is_edited: bool = field(default=False, compare=False)
 
     @cached_property

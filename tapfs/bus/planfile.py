@@ -91,6 +91,10 @@ def _faults_of_paths(plan: Plan) -> list[str]:
     folders = {str(parent) for path in count if "/" in path for parent in PurePosixPath(path).parents}
     both = sorted(folders & count.keys())
     faults += [f"field 'workflow': {path} is a step, and a group or member too" for path in both]
+    for home in plan.homes:
+        for part in parts_of(home):
+            if part.by is not None and part.by not in count:
+                faults.append(f"field 'workflow': {part.path} was put in by {part.by}, and there is no such step")
     for group in (home for home in plan.homes if isinstance(home, Group)):
         members = Counter(member.path for member in group.members)
         faults += [
@@ -111,6 +115,7 @@ _PLAN = {
     "callback": Field((str, dict, type(None))),
     "max_running_s": Field((float, type(None))),
     "concurrency": Field((int,), default=CONCURRENCY),
+    "on_error": Field((str,), default=FAIL, choices=(FAIL, CONTINUE)),
     "crc": Field((int, type(None))),
     "workflow": Field((dict,), required=True),
 }

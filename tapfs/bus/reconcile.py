@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from tapfs.bus import claims, files
 from tapfs.bus.clock import seconds_of, timestamp
 from tapfs.bus.decide import Decision, Facts, PutOut, decide
+from tapfs.bus.edits import bring_back, take_in
 from tapfs.bus.failures import failure_of, write_failure
 from tapfs.bus.fields import Json, encode
 from tapfs.bus.fit import misfits
@@ -22,15 +23,14 @@ from tapfs.bus.gates import close_gates, is_gate, see_to_gates
 from tapfs.bus.history import tell_of_rejected, with_hints, write_history
 from tapfs.bus.plan import Plan, Sequence, Step
 from tapfs.bus.progress import Standing
-from tapfs.bus.records import Failure, Run
+from tapfs.bus.records import Failure, Run, StateView
 from tapfs.bus.requests import Request, markers, own, strongest
 from tapfs.bus.rewind import carry_out_rewind
 from tapfs.bus.runs import read_run
-from tapfs.bus.statefile import Displaced, Reading
 from tapfs.bus.states import ACTIVE, FINAL, State, Want
 from tapfs.bus.values import value_of
 from tapfs.bus.view import is_due, view_of
-from tapfs.errors import RecordInvalid
+from tapfs.errors import RecordInvalid, text_of
 
 #: Stands for a plan that cannot be read.
 UNREADABLE = Plan(Sequence((Step("0000", "unreadable", ""),)))
@@ -74,9 +74,9 @@ def settle(operation: OperationFolder, by: str, *, asked_by: str | None = None, 
         edits, pending = operation.state_file.displaced()
         before = read_run(operation)
         if edits and left and reading.is_settled:  # else an edit is in the making where they belong
-            brought = _bring_back(operation, before, reading, edits) or brought
+            brought = bring_back(operation, before, reading, edits) or brought
             continue
-        run, asked = _take_in(before, reading, asked_by or "file:state.json")
+        run, asked = take_in(before, reading, asked_by or "file:state.json")
         if asked is not None:
             # Else a power cut may give the displaced file its old bytes, which would look like a new edit.
             files.sync_file(operation.layout.state)
@@ -90,6 +90,9 @@ def settle(operation: OperationFolder, by: str, *, asked_by: str | None = None, 
             files.replace(operation.layout.run, run.encode())
         write_history(operation, acted.state, run, by, asked if (run.want, run.reason) != brought else None)
         view = view_of(operation, acted.plan, acted.state, run, acted.standing, acted.messages)
+        if acted.plan is UNREADABLE:  # what was known of its steps is still the best that is
+            last = reading.view or StateView(want=view.want)
+            view = replace(view, step=last.step, steps_done=last.steps_done, steps_total=last.steps_total)
         if not is_due(view, reading):
             break
         set_aside = operation.state_file.put(view, reading)
@@ -119,14 +122,23 @@ class _Acted:
 
 def _act(operation: OperationFolder, run: Run, before: Run, can_publish: bool) -> _Acted:
     """Decide what is true, do what follows, and say whether that has moved things so that it is to be decided anew."""
-    plan = _plan_of(operation)
+    plan, hindrance = _plan_of(operation), None
     if run.rewind_to is not None and plan is not UNREADABLE:
-        plan, run = carry_out_rewind(operation, plan, run)
-        before = run
+        try:
+            plan, run = carry_out_rewind(operation, plan, run)
+            before = run
+        except OSError as error:
+            hindrance = f"it cannot be rewound: {text_of(error)}; see to that, and it is tried again"
     request = strongest([own(run), *markers(operation.control, operation.layout)])
+    if hindrance is not None:
+        run, request = _held(run, request, hindrance)
     run, request = _held_if_misfit(operation, plan, run, request)
     standing, facts = _facts(operation, plan, run, request)
+    if hindrance is not None:  # what is done is to be done again
+        facts = replace(facts, is_complete=False)
     decision = decide(facts, operation.now(), operation.recovery, can_publish=can_publish and plan is not UNREADABLE)
+    if plan is UNREADABLE and decision.state not in FINAL:  # it may be readable again in an instant
+        decision = replace(decision, take_in=())
     if decision.worn_out:
         files.replace(operation.layout.run, decision.run.encode())
         for out in decision.worn_out:
@@ -148,51 +160,6 @@ def _act(operation: OperationFolder, run: Run, before: Run, can_publish: bool) -
     return replace(acted, run=run, messages=messages, look_again=seen.look_again, is_moved=is_moved)
 
 
-def _bring_back(
-    operation: OperationFolder, run: Run, reading: Reading, edits: list[Displaced]
-) -> tuple[str, str | None] | None:
-    """Give edits that tapfs displaced their place again: the newest goes into `state.json`, where it is taken in.
-
-    Each is journaled. Returns the want and reason that were brought back, if any were.
-
-    The file first, then the note that the edit was seen: a process that dies in between leaves it to be found again.
-    """
-    asked = [found for found in operation.state_file.edits(reading, edits) if found.view is not None]
-    newest = asked[-1] if asked else reading
-    if newest is not reading and newest.view is not None:
-        base = reading.view or newest.view
-        name = operation.state_file.put(replace(base, want=newest.view.want, reason=newest.view.reason), reading)
-        if name is not None:
-            tell_of_rejected(operation, name, reading)
-    if newest is reading:
-        asked = asked[:-1]  # taken in, and journaled, where it stands
-    for view in (found.view for found in asked if found.view is not None):
-        operation.note("asked", "file:state.json", want=view.want, reason=view.reason, epoch=run.epoch)
-    for edit in edits:
-        files.sync_file(edit.path)
-        name = operation.state_file.acknowledge(edit)
-        if name is not None:
-            tell_of_rejected(operation, name, edit.reading)
-    return None if newest is reading or newest.view is None else (newest.view.want, newest.view.reason)
-
-
-def _take_in(run: Run, reading: Reading, asked_by: str) -> tuple[Run, str | None]:
-    """Accept what `state.json` asks. Returns the run, and who asked if anything was; both for the journal."""
-    view = reading.view
-    if view is None or (view.want, view.reason) == (run.want, run.reason):
-        return run, None
-    if run.outcome in FINAL:
-        notice = f"it has already {_ended(run.outcome)}: 'want: {view.want}' changes nothing"
-        return replace(run, notice=notice), None
-    if run.want == Want.CANCEL:
-        return replace(run, notice=f"it is being cancelled, which 'want: {view.want}' cannot take back"), None
-    return replace(run, want=view.want, reason=view.reason, asked_by=asked_by, notice=None), asked_by
-
-
-def _ended(outcome: str | None) -> str:
-    return {"cancelled": "been cancelled"}.get(outcome or "", outcome or "ended")
-
-
 def _troubles(facts: Facts, decision: Decision) -> tuple[str, ...]:
     """What keeps steps that are out from being run; not of those that are taken in or put out again."""
     changed = {*decision.take_in, *(one.step.path for one in decision.put_out)}
@@ -200,12 +167,21 @@ def _troubles(facts: Facts, decision: Decision) -> tuple[str, ...]:
     return tuple(f"step {out.path} waits: {out.claim.trouble}; it is tried again" for out in left if out.claim)
 
 
+def _is_of_given_up(operation: OperationFolder, plan: Plan, out: claims.Out) -> bool:
+    """Whether a claim is of a member that was given up, by somebody who died before it was removed; it is now."""
+    layout = operation.layout
+    is_given_up = any(files.exists(layout.given_up(one)) for _, one in plan.members_around(plan.step(out.path)))
+    if is_given_up:
+        claims.drop(layout, out.path)
+    return is_given_up
+
+
 def _facts(operation: OperationFolder, plan: Plan, run: Run, request: Request) -> tuple[Standing, Facts]:
     progress = operation.progress(plan, run.epoch)
     standing = progress.look()
     outs = claims.all_out(operation.layout)
     if plan is not UNREADABLE:  # what else lies there is somebody's own
-        outs = [out for out in outs if plan.has(out.path)]
+        outs = [out for out in outs if plan.has(out.path) and not _is_of_given_up(operation, plan, out)]
     frontier = [step for step in standing.open if not is_gate(step)]
     known = {step.path for step in frontier}
     # Of a group with more out than may be under way now: its limit was lowered.
@@ -228,8 +204,13 @@ def _held_if_misfit(operation: OperationFolder, plan: Plan, run: Run, request: R
     faults = misfits(operation.layout, plan)
     if not faults:
         return run, request
-    notice = f"it cannot go on: workflow.json does not fit what is done: {'; '.join(faults)}"
-    return replace(run, notice=notice), replace(request, want=Want.PAUSE, reason=notice)
+    return _held(run, request, f"it cannot go on: workflow.json does not fit what is done: {'; '.join(faults)}")
+
+
+def _held(run: Run, request: Request, notice: str) -> tuple[Run, Request]:
+    """Keep an operation paused, and say why; one that is to be cancelled is."""
+    want = max(request.want, Want.PAUSE, key=lambda want: want.strength)
+    return replace(run, notice=notice), replace(request, want=want, reason=notice)
 
 
 def _plan_of(operation: OperationFolder) -> Plan:

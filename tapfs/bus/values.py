@@ -6,6 +6,7 @@ from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
 from tapfs.bus.plan import Part, Sequence, Step
 from tapfs.bus.records import LARGE, Failure
+from tapfs.errors import RecordInvalid
 
 
 def value_of(operation: OperationFolder, part: Part) -> Json:
@@ -35,5 +36,8 @@ def value_of(operation: OperationFolder, part: Part) -> Json:
 
 
 def _error_of(operation: OperationFolder, member: Part) -> Json:
-    failure = Failure.read(operation.layout.given_up(member), LARGE)
+    try:
+        failure = Failure.read(operation.layout.given_up(member), LARGE)
+    except RecordInvalid:  # written by hand, or spoilt: that it is there says enough
+        failure = Failure(type="Unreadable", message="why it was given up is not known any more")
     return {"error": {"type": failure.type, "message": failure.message, "step": failure.step}}

@@ -66,7 +66,9 @@ def _message(
         parts.append(run.notice)
     try:
         operation.plan()
-    except (FileNotFoundError, RecordInvalid) as error:
+    except FileNotFoundError:
+        parts.append("nothing can be run: workflow.json is missing; put the file back, or cancel")
+    except RecordInvalid as error:
         parts.append(f"nothing can be run: {error}; put the file back, or cancel")
     return "; ".join(part for part in parts if part)[:_LONGEST_MESSAGE] or None
 

@@ -20,18 +20,13 @@ from tapfs.bus.clock import timestamp
 from tapfs.bus.doorbell import reconcile
 from tapfs.bus.fields import Json
 from tapfs.bus.folder import OperationFolder
-from tapfs.bus.gaps import put_in_by
-from tapfs.bus.plan import Part, Sequence
-from tapfs.bus.planfile import is_path
 from tapfs.bus.records import Checkpoint
 from tapfs.bus.requests import in_force
 from tapfs.bus.saved import note_begun, read_begun, read_checkpoint, write_checkpoint
-from tapfs.bus.splice import spliced
 from tapfs.bus.states import Want
 from tapfs.errors import RecordInvalid, TapfsError
+from tapfs.flow.additions import Additions
 from tapfs.flow.fold import SHARE, Fold
-from tapfs.flow.plans import NotTappable, detached, parts_for
-from tapfs.flow.then import heirs
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +83,7 @@ class Place:
         leave_because: why the step is to go on in another worker, once it is.
         trouble: why the step has to wait until the files can be written, once it has.
         retry: when, and for which count, `self.retry` asked for another try; None for no retry.
-        then: what the step puts in behind itself; its result counts as the step's.
-        members: what the step adds to the group around it.
+        additions: what the step adds to its plan.
     """
 
     def __init__(
@@ -118,8 +112,7 @@ class Place:
         self.leave_because: str | None = None
         self.trouble: OSError | None = None
         self.retry: tuple[str | None, int] | None = None
-        self.then: tuple[Part, ...] = ()
-        self.members: tuple[Part, ...] = ()
+        self.additions = Additions(operation, held)
         earlier = read_checkpoint(operation, held)
         self._earlier: list[Json] = earlier.folds if earlier else []
         self._written = None if earlier is None else self._of_this_attempt(earlier)
@@ -177,38 +170,6 @@ class Place:
             return earlier
         path = str(self._operation.layout.checkpoint(self._held.step))
         raise RecordInvalid(path, ("field 'folds' holds no fold",), hint="move it away to start the step anew")
-
-    def put_in(self, workflow: Any) -> None:
-        """Have a workflow run behind this step, in its place; raises `NotTappable` for what cannot be kept."""
-        then = heirs(detached(parts_for(workflow)), self._held.step.options)
-        self._check_fits(then, ())
-        self.then = then
-
-    def add_member(self, workflow: Any) -> None:
-        """Have a workflow run beside this step, as a further member of the group around it.
-
-        Raises:
-            ValueError: there is none, as Celery says it.
-            NotTappable: the workflow holds what cannot be kept.
-        """
-        plan = self._operation.plan()
-        if next(plan.members_around(self._held.step), None) is None:
-            raise ValueError("Current task is not member of any chord")
-        parts = detached(parts_for(workflow))
-        members = (*self.members, parts[0] if len(parts) == 1 else Sequence(parts))
-        self._check_fits((), members)
-        self.members = members
-
-    def _check_fits(self, then: tuple[Part, ...], members: tuple[Part, ...]) -> None:
-        """Raise `NotTappable` before anything is written that could not be read again."""
-        path = self._held.step.path
-        plan = spliced(self._operation.plan(), path, then, members)
-        bad = next((step.path for step in put_in_by(plan, self._held.step) if not is_path(step.path)), None)
-        if bad is not None:
-            raise NotTappable(
-                f"step {self._held.step.label} cannot put in step {bad}: it is nested too deeply",
-                hint="go on with what comes next in the same chain, not in a group inside the last one",
-            )
 
     def report(self, done: float, total: float | None, unit: str | None, note: str | None) -> None:
         """Note the step's own progress, in place of its folds'."""

@@ -58,6 +58,7 @@ def plan_for(
         reference_to(callback, "callback") if callback is not None else None,
         max_running_s,
         concurrency,
+        on_error,
     )
 
 

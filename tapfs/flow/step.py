@@ -17,25 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore, Reject, Retry
 
+from tapfs.bus.begin import Dropped, claim_step, give_up_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.fields import Json
 from tapfs.bus.losses import pass_on
 from tapfs.bus.operation import Operation
-from tapfs.bus.plan import Plan, Step
+from tapfs.bus.plan import Plan, Sequence, Step
 from tapfs.bus.reconcile import Settled
 from tapfs.bus.records import Failure
-from tapfs.bus.steps import (
-    Dropped,
-    claim_step,
-    commit_step,
-    fail_step,
-    give_up_step,
-    interrupt_step,
-    release_step,
-    retry_step,
-    return_step,
-)
+from tapfs.bus.steps import commit_step, fail_step, interrupt_step, release_step, retry_step, return_step
 from tapfs.bus.values import value_of
 from tapfs.errors import LockTimeout, OperationUnknown, TapfsError, text_of
 from tapfs.flow import employment
@@ -124,7 +115,7 @@ class _Run:
         result, stored = self._run(place, args, kwargs)
         if not self._commit(place, stored):
             raise Ignore
-        if place.then:
+        if place.additions.then:
             raise Ignore("what it put in behind itself gives the result")
         return result
 
@@ -137,7 +128,7 @@ class _Run:
             if place.retry is not None:  # self.retry(throw=False)
                 raise Retry
             if isinstance(result, Then):
-                place.put_in(result.workflow)
+                place.additions.put_in(result.workflow)
                 return None, None
             return result, to_json(result, f"the result of step {self._held.step.label}")
         except Stop as stop:
@@ -191,7 +182,11 @@ class _Run:
 
     def _commit(self, place: Place, result: Json) -> bool:
         following = self._plan.steps[self._plan.place(self._held.step.path) + 1 :][:1]
-        is_at_tap = bool(place.then) or any(self._plan.has_tap_before(step) for step in following)
+        if place.additions.then:
+            home, number = self._plan.way_to(self._held.step)[-1]
+            is_at_tap = ((number if isinstance(home, Sequence) else 0) + 1) % self._plan.nth == 0
+        else:
+            is_at_tap = any(self._plan.has_tap_before(step) for step in following)
         because = self._ask_clause(result) if is_at_tap and self._plan.clause is not None else None
         return self._end(
             lambda: commit_step(
@@ -200,8 +195,8 @@ class _Run:
                 result,
                 self._started_at,
                 pause_because=because,
-                then=place.then,
-                members=place.members,
+                then=place.additions.then,
+                members=place.additions.members,
             )
         )
 

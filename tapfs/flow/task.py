@@ -61,7 +61,7 @@ class TappableTask(Task):
         place = getattr(self.request, "tapfs_place", None)
         if place is None:
             return super().replace(sig)
-        place.put_in(sig)
+        place.additions.put_in(sig)
         raise Replaced("Replaced by new task")
 
     def on_replace(self, sig: Any) -> Any:
@@ -84,7 +84,7 @@ class TappableTask(Task):
         place = getattr(self.request, "tapfs_place", None)
         if place is None:
             return super().add_to_chord(sig, lazy)
-        place.add_member(sig)
+        place.additions.add_member(sig)
         return sig
 
     def signature_from_request(

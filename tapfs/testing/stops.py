@@ -226,4 +226,4 @@ class _CountedPlace(Place):
         standing = self._operation.progress(plan, self._held.claim.epoch).look()
         others = [one for one in standing.open if one.path != self._held.step.path]
         follows = any(True for _ in plan.after(plan.step(self._held.step.path)))
-        return not (others or follows or self.then or self.members)
+        return not (others or follows or self.additions.then or self.additions.members)

@@ -13,12 +13,13 @@ from support import wait_for
 from support.bench import Bench, events, history
 from support.forest import Worker, chain, group, start, task
 from support.trees import STEP, wide
+from tapfs.bus.begin import claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Part, Step
 from tapfs.bus.requests import in_force
 from tapfs.bus.states import State, Want
-from tapfs.bus.steps import claim_step, release_step
+from tapfs.bus.steps import release_step
 
 #: A step, a group of a step, a chain and a group, and a step behind it.
 TREE: tuple[Part, ...] = (task("read"), group(task("a"), chain("b", "c"), group(task("d"), task("e"))), task("join"))

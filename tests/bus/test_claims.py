@@ -8,16 +8,18 @@ import pytest
 from support import Process, Processes
 from support.bench import Bench, events
 from tapfs.bus import claims
+from tapfs.bus.begin import Dropped
 from tapfs.bus.operation import Operation
 from tapfs.bus.records import Claim
 from tapfs.bus.states import State
-from tapfs.bus.steps import Dropped, commit_step
+from tapfs.bus.steps import commit_step
 
 #: Claims the step that the bench has put out, and keeps it; told so, commits it.
 WORKER = """
 import sys
 from tapfs.bus.control import Control
-from tapfs.bus.steps import claim_step, commit_step
+from tapfs.bus.begin import claim_step
+from tapfs.bus.steps import commit_step
 
 folder, operation_id, path, epoch, attempt = sys.argv[1:]
 operation = Control(folder, actor="worker").operation(operation_id)

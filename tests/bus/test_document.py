@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tapfs.bus import files
+from tapfs.bus.begin import claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.control import Control, NewOperation
 from tapfs.bus.document import FIELDS, document_of, eta_s
@@ -16,7 +17,7 @@ from tapfs.bus.plan import Plan, Sequence, Step
 from tapfs.bus.publication import Publication
 from tapfs.bus.records import Checkpoint, Failure
 from tapfs.bus.saved import write_checkpoint
-from tapfs.bus.steps import claim_step, fail_step
+from tapfs.bus.steps import fail_step
 from tapfs.errors import OperationUnknown
 
 PLAN = Plan(Sequence((Step("0001", "read", "t.read"), Step("0002", "count", "t.count"))))

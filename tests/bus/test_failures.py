@@ -8,6 +8,7 @@ import pytest
 from support.bench import Bench, events, history
 from support.mortal import deaths
 from support.trees import PAIR, STEP, group_of, wide
+from tapfs.bus.begin import Dropped
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.decide import Recovery
 from tapfs.bus.operation import Operation
@@ -16,7 +17,7 @@ from tapfs.bus.reconcile import WORKER_LOST
 from tapfs.bus.records import Failure, Run
 from tapfs.bus.runs import read_run
 from tapfs.bus.states import State
-from tapfs.bus.steps import Dropped, commit_step, interrupt_step, retry_step
+from tapfs.bus.steps import commit_step, interrupt_step, retry_step
 
 
 def claims_of(bench: Bench, operation: Operation, *numbers: int) -> list[HeldClaim]:

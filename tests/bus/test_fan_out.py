@@ -6,13 +6,14 @@ import pytest
 
 from support.bench import Bench, events
 from support.trees import PAIR, STEP, group_of, wide
+from tapfs.bus.begin import Dropped, claim_step
 from tapfs.bus.clock import timestamp
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import CONTINUE
 from tapfs.bus.records import Commit
 from tapfs.bus.runs import read_run
 from tapfs.bus.states import FINAL, State
-from tapfs.bus.steps import Dropped, claim_step, commit_step, release_step
+from tapfs.bus.steps import commit_step, release_step
 from tapfs.bus.values import value_of
 
 

@@ -10,13 +10,14 @@ import pytest
 from support.bench import Bench, events, history, snapshot
 from support.mortal import deaths
 from tapfs.bus import force as force_module
+from tapfs.bus.begin import Dropped, claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.operation import Operation
 from tapfs.bus.records import Checkpoint, Claim
 from tapfs.bus.saved import read_checkpoint, write_checkpoint
 from tapfs.bus.states import State
-from tapfs.bus.steps import Dropped, claim_step, commit_step
+from tapfs.bus.steps import commit_step
 from tapfs.bus.workers import WorkerFolder
 from tapfs.errors import Refused
 

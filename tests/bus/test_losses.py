@@ -11,6 +11,7 @@ import pytest
 from support.bench import Bench, events, history, snapshot
 from support.mortal import deaths
 from tapfs.bus import claims, files
+from tapfs.bus.begin import Dropped, claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.decide import Recovery
@@ -21,16 +22,7 @@ from tapfs.bus.records import Checkpoint, Claim, Failure
 from tapfs.bus.runs import read_run
 from tapfs.bus.saved import note_begun, write_checkpoint
 from tapfs.bus.states import State
-from tapfs.bus.steps import (
-    Dropped,
-    claim_step,
-    commit_step,
-    fail_step,
-    interrupt_step,
-    release_step,
-    retry_step,
-    return_step,
-)
+from tapfs.bus.steps import commit_step, fail_step, interrupt_step, release_step, retry_step, return_step
 
 #: The step and attempt that a fresh operation has out.
 FIRST = ("0001", 1, 1)

@@ -10,6 +10,7 @@ from support.bench import Bench, events, history, snapshot
 from support.forest import Worker, chain, group, start, task, without
 from support.mortal import deaths
 from tapfs.bus import claims
+from tapfs.bus.begin import Dropped, claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.fit import misfits
 from tapfs.bus.members import CANCELLED
@@ -18,7 +19,7 @@ from tapfs.bus.plan import CONTINUE, FAIL
 from tapfs.bus.records import Checkpoint, Failure
 from tapfs.bus.saved import write_checkpoint
 from tapfs.bus.states import State
-from tapfs.bus.steps import Dropped, claim_step, commit_step, release_step
+from tapfs.bus.steps import commit_step, release_step
 from tapfs.errors import Refused
 
 
@@ -144,7 +145,7 @@ def test_a_member_that_is_cancelled_stands_as_an_error_among_the_results(bench: 
     worker = Worker(bench, operation)
     worker.run(until={"0001/0002"})
     answer = operation.cancel_member("0001/0001", "not needed")
-    assert (answer.changed, answer.message) == (True, "member 0001/0001 is cancelled; the others go on")
+    assert (answer.changed, answer.message) == (True, "member 0001/0001 is cancelled; the group goes without it")
     worker.finish()
     assert worker.ran == ["0001/0001/0001", "0001/0002", "0002"]
     error = Failure.read(operation.layout.given_up(operation.plan().part("0001/0001")))

@@ -15,6 +15,7 @@ import pytest
 from support import wait_for
 from support.bench import Bench, events, history, snapshot
 from tapfs.bus import claims
+from tapfs.bus.begin import claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.operation import Operation
@@ -22,7 +23,7 @@ from tapfs.bus.records import Checkpoint, Failure, Run
 from tapfs.bus.runs import read_run
 from tapfs.bus.saved import write_checkpoint
 from tapfs.bus.states import FINAL, TABLE, State, Want
-from tapfs.bus.steps import claim_step, commit_step, fail_step, release_step
+from tapfs.bus.steps import commit_step, fail_step, release_step
 from tapfs.bus.view import VIEW_INTERVAL_S, strays
 from tapfs.errors import OperationUnknown, Refused
 

@@ -9,6 +9,7 @@ import pytest
 from support.bench import START, Bench
 from support.mortal import deaths
 from tapfs.bus import claims, saved
+from tapfs.bus.begin import claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.losses import give_away
@@ -16,7 +17,7 @@ from tapfs.bus.operation import Operation
 from tapfs.bus.records import Checkpoint
 from tapfs.bus.saved import note_begun, read_begun, read_checkpoint, write_checkpoint
 from tapfs.bus.states import State
-from tapfs.bus.steps import claim_step, interrupt_step
+from tapfs.bus.steps import interrupt_step
 from tapfs.errors import RecordInvalid
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from support.bench import Bench, plan_of
 from support.mortal import deaths
 from support.trees import PAIR, STEP, group_of, plans, tree_of, wide
+from tapfs.bus.begin import Dropped
 from tapfs.bus.clock import timestamp
 from tapfs.bus.losses import give_away
 from tapfs.bus.operation import Operation
@@ -17,7 +18,7 @@ from tapfs.bus.planfile import decode_plan, encode_plan
 from tapfs.bus.reconcile import Settled
 from tapfs.bus.splice import spliced, without_parts_of
 from tapfs.bus.states import State
-from tapfs.bus.steps import Dropped, commit_step
+from tapfs.bus.steps import commit_step
 from tapfs.bus.values import value_of
 
 

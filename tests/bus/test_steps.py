@@ -10,6 +10,7 @@ import pytest
 from support.bench import Bench, events, history, plan_of, snapshot
 from support.mortal import deaths
 from tapfs.bus import claims, files
+from tapfs.bus.begin import Dropped, claim_step, give_up_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.control import Control
@@ -22,11 +23,8 @@ from tapfs.bus.runs import read_run
 from tapfs.bus.saved import read_checkpoint, write_checkpoint
 from tapfs.bus.states import State, Want
 from tapfs.bus.steps import (
-    Dropped,
-    claim_step,
     commit_step,
     fail_step,
-    give_up_step,
     interrupt_step,
     release_step,
     retry_step,

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from tapfs.bus.begin import claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.control import Control, NewOperation
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Plan, Sequence, Step, path_of
 from tapfs.bus.publication import Publication
-from tapfs.bus.steps import claim_step, commit_step
+from tapfs.bus.steps import commit_step
 from tapfs.cli.program import program
 
 

@@ -173,7 +173,7 @@ def test_one_member_is_cancelled_while_the_others_go_on(bench: Bench, tapfs: Tap
     """B52."""
     operation = start(bench, group(chain("a", "b"), chain("c", "d")), task("join"))
     result = tapfs("cancel", operation.id, "--step", "0001/0002", "--reason", "not needed")
-    told = f"{operation.id}: {operation.state}: member 0001/0002 is cancelled; the others go on\n"
+    told = f"{operation.id}: {operation.state}: member 0001/0002 is cancelled; the group goes without it\n"
     assert (result.exit_code, result.stdout) == (0, told)
     worker = Worker(bench, operation)
     worker.finish()

@@ -9,10 +9,11 @@ import pytest
 from click.testing import Result
 
 from support import wait_for
+from tapfs.bus.begin import Dropped, claim_step
 from tapfs.bus.claims import all_out
 from tapfs.bus.locks import SingleHolder
 from tapfs.bus.states import Want
-from tapfs.bus.steps import Dropped, claim_step, release_step
+from tapfs.bus.steps import release_step
 
 Tapfs = Callable[..., Result]
 

@@ -20,6 +20,7 @@ from support.bench import Bench, events, history, plan_of
 from support.trees import STEP, wide
 from support.waiting import wait_for
 from tapfs.bus import files
+from tapfs.bus.begin import Dropped, claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.control import Control, NewOperation
@@ -35,7 +36,7 @@ from tapfs.bus.records import LARGE, Checkpoint, Commit, Failure, Run
 from tapfs.bus.runs import read_run
 from tapfs.bus.saved import read_checkpoint, write_checkpoint
 from tapfs.bus.states import FINAL, TABLE, State
-from tapfs.bus.steps import Dropped, claim_step, commit_step, fail_step, interrupt_step, release_step, retry_step
+from tapfs.bus.steps import commit_step, fail_step, interrupt_step, release_step, retry_step
 from tapfs.bus.values import value_of
 from tapfs.bus.verify import verify_control
 

@@ -20,10 +20,11 @@ from support import wait_for
 from support.bench import snapshot
 from support.flows import Post, claim_of, failure_of, journal_of
 from tapfs import Bus, Operation, State, tappable
+from tapfs.bus.begin import Dropped, claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.publication import Publication
-from tapfs.bus.steps import Dropped, claim_step, commit_step, release_step
+from tapfs.bus.steps import commit_step, release_step
 from tapfs.flow import employment, worker
 from tapfs.flow.message import HEADER, header_for
 from tapfs.flow.request import StepRequest, header_in, in_background, see_to

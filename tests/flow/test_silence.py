@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from support.bench import Bench, events
+from tapfs.bus.begin import Dropped
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.losses import give_away
 from tapfs.bus.operation import Operation
-from tapfs.bus.steps import Dropped, commit_step
+from tapfs.bus.steps import commit_step
 from tapfs.flow.silence import Silence, Stillness
 
 

@@ -27,6 +27,7 @@ from model.pure import MAX_CRASHES, MAX_INTERRUPTIONS, Everything, Model
 from support.bench import START, Bench
 from support.editors import by_rename, in_place
 from tapfs.bus import claims, files
+from tapfs.bus.begin import Dropped, claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import seconds_of, timestamp
 from tapfs.bus.decide import Recovery
@@ -40,8 +41,6 @@ from tapfs.bus.records import Checkpoint, Commit, Failure, Run
 from tapfs.bus.saved import write_checkpoint
 from tapfs.bus.states import FINAL, TABLE, State, Want
 from tapfs.bus.steps import (
-    Dropped,
-    claim_step,
     commit_step,
     fail_step,
     interrupt_step,

@@ -15,6 +15,7 @@ from powercut.load import RECOVERY, begin, next_out
 from powercut.work import advance, exact_result
 from tapfs import settings
 from tapfs.bus import files
+from tapfs.bus.begin import claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.control import FORMAT, Control
@@ -25,7 +26,7 @@ from tapfs.bus.operation import Operation
 from tapfs.bus.planfile import decode_plan, encode_plan
 from tapfs.bus.records import LARGE, Checkpoint, Claim, Commit, Failure, Identity, Record, Run, StateView
 from tapfs.bus.states import FINAL, State, Want
-from tapfs.bus.steps import claim_step, commit_step
+from tapfs.bus.steps import commit_step
 from tapfs.bus.verify import verify_control
 from tapfs.errors import TapfsError
 

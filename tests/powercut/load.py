@@ -24,6 +24,7 @@ from powercut.disk import Cut, cut
 from powercut.work import advance, first_value, new_operation
 from tapfs import settings
 from tapfs.bus import claims, files
+from tapfs.bus.begin import claim_step
 from tapfs.bus.claims import HeldClaim, Out
 from tapfs.bus.clock import timestamp
 from tapfs.bus.control import Control
@@ -34,7 +35,7 @@ from tapfs.bus.records import Checkpoint, Failure
 from tapfs.bus.requests import in_force
 from tapfs.bus.saved import note_begun, read_checkpoint, write_checkpoint
 from tapfs.bus.states import FINAL, State, Want
-from tapfs.bus.steps import claim_step, commit_step, fail_step, release_step, retry_step
+from tapfs.bus.steps import commit_step, fail_step, release_step, retry_step
 from tapfs.bus.values import value_of
 from tapfs.bus.verbs import Answer
 from tapfs.errors import Refused, TapfsError, text_of

@@ -5,6 +5,7 @@ from typing import Any
 
 from support.trees import tree_of
 from tapfs.bus import claims
+from tapfs.bus.begin import Dropped, claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.control import Control, NewOperation
@@ -16,7 +17,7 @@ from tapfs.bus.publication import Publication
 from tapfs.bus.reconcile import Settled
 from tapfs.bus.records import Failure
 from tapfs.bus.states import Want
-from tapfs.bus.steps import Dropped, claim_step, commit_step, fail_step
+from tapfs.bus.steps import commit_step, fail_step
 from tapfs.errors import PublishFailed
 
 #: 2027-01-15T08:00:00Z.

@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from support.bench import Bench
+from tapfs.bus.begin import claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.clock import timestamp
 from tapfs.bus.control import NewOperation
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import CONTINUE, FAIL, Group, Part, Plan, Sequence, Step, placed_in
 from tapfs.bus.records import Failure
-from tapfs.bus.steps import claim_step, commit_step, fail_step
+from tapfs.bus.steps import commit_step, fail_step
 from tapfs.bus.values import value_of
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from support.bench import Bench
+from tapfs.bus.begin import Dropped, claim_step
 from tapfs.bus.claims import HeldClaim
 from tapfs.bus.control import NewOperation
 from tapfs.bus.decide import Recovery
@@ -19,7 +20,7 @@ from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Part, Plan, Step
 from tapfs.bus.records import Failure
 from tapfs.bus.states import FINAL, State
-from tapfs.bus.steps import Dropped, claim_step, commit_step, fail_step, release_step
+from tapfs.bus.steps import commit_step, fail_step, release_step
 from tapfs.bus.values import value_of
 
 #: What a step does: from the value before it (a list of one, or of none) to its result and what it puts in.
