@@ -127,6 +127,6 @@ def _why_not(operation: OperationFolder, path: str, epoch: int, attempt: int) ->
     if found.claim.attempt != attempt:
         return f"the message is of attempt {attempt}, the step at attempt {found.claim.attempt}"
     request = in_force(operation.control, operation.layout)
-    if request.want is Want.CANCEL or (request.want is Want.PAUSE and plan.has_tap_before(step)):
+    if request.want is Want.CANCEL or (request.want is Want.PAUSE and progress.may_stop_before(step)):
         return f"{request.source} asks to {request.want}"
     return None

@@ -34,7 +34,7 @@ def failure_of(operation: OperationFolder, step: Step, claim: Claim, kind: str, 
 
 def write_failure(operation: OperationFolder, path: str, failure: Failure) -> None:
     """Write down that the step at `path` failed for good, and take it in. Under the operation's lock."""
-    plan = operation.plan()
+    plan = operation.known_plan()
     member = _member_to_give_up(plan, plan.step(path)) if plan.has(path) else None
     if member is not None:
         give_up(operation, member, failure)

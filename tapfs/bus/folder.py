@@ -58,6 +58,7 @@ class OperationFolder:
         self.journal = Journal(self.layout.journal)
         self.state_file = StateFile(self.layout)
         self._lock = FolderLock(folder, "operation.json")
+        self._plan: Plan | None = None
         self._progress: tuple[int, Progress] | None = None
 
     def __repr__(self) -> str:
@@ -92,8 +93,21 @@ class OperationFolder:
             raise OperationUnknown(f"operation '{self.id}' is not there any more") from None
 
     def plan(self) -> Plan:
-        """Its workflow."""
-        return read_plan(str(self.layout.plan))
+        """Its workflow; raises `FileNotFoundError`, or `RecordInvalid` where somebody has spoilt it."""
+        self._plan = read_plan(str(self.layout.plan))
+        return self._plan
+
+    def known_plan(self) -> Plan:
+        """Its workflow; where it cannot be read for now, as this object has read it last.
+
+        For whoever ends a step: what was done must not be lost because somebody is just saving `workflow.json`.
+        """
+        try:
+            return self.plan()
+        except (FileNotFoundError, RecordInvalid):
+            if self._plan is None:
+                raise
+            return self._plan
 
     def progress(self, plan: Plan, epoch: int) -> Progress:
         """How far the plan has come in that epoch; remembers what this object has seen of it."""

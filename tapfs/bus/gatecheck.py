@@ -12,7 +12,7 @@ from tapfs.bus.records import SMALL
 from tapfs.bus.scene import Scene, entries_below, is_leftover_name, parents_of, read_record, tell_stranger
 from tapfs.errors import RecordInvalid
 
-_OURS = re.compile(r"answer\.json(\.rejected-[0-9]+)?")
+_OURS = re.compile(r"answer\.json|(answer|request)\.json\.rejected-[0-9]+")
 
 
 def look_at_gates(scene: Scene, plan: Plan) -> None:

@@ -21,7 +21,13 @@ from tapfs.bus.reconcile import WORKER_LOST, settle
 from tapfs.bus.records import LARGE, LONGEST_TROUBLE, Claim, Failure
 from tapfs.bus.runs import read_run
 from tapfs.bus.states import State
+from tapfs.bus.workers import living_workers
 from tapfs.errors import RecordInvalid
+
+#: So many times more often a step may be refused while a worker lives that was not asked: half an hour, as delays are.
+_PATIENCE = 20
+#: The most workers that are remembered to have refused a step.
+_MOST_NAMED = 50
 
 
 def give_away(operation: OperationFolder, path: str, epoch: int, attempt: int, because: str) -> bool:
@@ -97,17 +103,30 @@ def fail_out(
     return _change(operation, path, epoch, attempt, fail)
 
 
-def refuse(operation: OperationFolder, path: str, epoch: int, attempt: int, kind: str, trouble: str) -> None:
+def refuse(
+    operation: OperationFolder,
+    path: str,
+    epoch: int,
+    attempt: int,
+    kind: str,
+    trouble: str,
+    worker: str | None = None,
+) -> None:
     """Note that a worker cannot run a step at all, for it knows no such task; after too many of these it fails.
 
-    Others may know the task, or this worker after its next start: so it is published again, after the usual delay.
+    Others may know the task, or this worker after its next start: so it is published again, after the usual delay. As
+    long as another worker lives that has not been asked, that goes on for long: one of old code that is left over from
+    a deploy answers fast, and gets most messages.
     """
 
     def note(out: Out, claim: Claim) -> bool:
         if out.is_held or out.is_dead:
             return False
         crashes = claim.crashes + 1
-        if crashes >= operation.recovery.max_crashes:
+        refused_by = sorted({*claim.refused_by, *([worker] if worker else [])})[:_MOST_NAMED]
+        may_be_known = not living_workers(operation.control) <= set(refused_by)
+        most = operation.recovery.max_crashes * (_PATIENCE if may_be_known else 1)
+        if crashes >= most:
             step = operation.plan().step(path)
             write_failure(operation, path, failure_of(operation, step, claim, kind, trouble))
         else:
@@ -118,6 +137,7 @@ def refuse(operation: OperationFolder, path: str, epoch: int, attempt: int, kind
                 publishes=crashes,  # so that the delay grows
                 published_at=timestamp(operation.now()),
                 trouble=trouble[:LONGEST_TROUBLE],
+                refused_by=refused_by,
             )
             claims.put_out(operation.layout, path, refused)
         return True
@@ -156,11 +176,11 @@ def _change(
         run = read_run(operation)
         if run.outcome is not None or run.epoch != epoch:  # it has ended, or is paused: the next run begins anew
             return False
-        if not operation.plan().has(path):  # somebody has edited it
+        if not operation.known_plan().has(path):  # somebody has edited it
             claims.drop(operation.layout, path)
             return False
         # A holder that died between its commit and the end of its claim has done its step.
-        is_changed = not operation.is_committed(operation.plan().step(path)) and change(out, out.claim)
+        is_changed = not operation.is_committed(operation.known_plan().step(path)) and change(out, out.claim)
         settled = settle(operation, operation.actor, can_publish=operation.publisher is not None)
     publish(operation, settled.put_out)
     return is_changed

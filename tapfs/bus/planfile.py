@@ -8,7 +8,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from tapfs.bus import files
 from tapfs.bus.fields import Faulty, Field, Json, check_object, parse_object, to_utf8
@@ -21,7 +21,8 @@ _PATH = re.compile(rf"{_NUMBER}(/{_NUMBER}){{0,20}}")
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_NAME}}}")
 
 _plans: dict[str, tuple[files.Identity, Plan]] = {}
-_MOST_PLANS = 32
+#: As many as there are operations in memory (`Control.operation`): fewer would be read again at each scan.
+_MOST_PLANS = 256
 
 
 def read_plan(path: str) -> Plan:
@@ -34,6 +35,7 @@ def read_plan(path: str) -> Plan:
     identity = files.identity_of(os.stat(path, follow_symlinks=False))
     known = _plans.get(path)
     if known is not None and known[0] == identity:
+        _plans[path] = _plans.pop(path, known)  # the one that was used last goes last
         return known[1]
     try:
         plan = decode_plan(files.read_bytes(path, LARGE))
@@ -45,6 +47,11 @@ def read_plan(path: str) -> Plan:
         _plans.pop(next(iter(_plans)), None)
     _plans[path] = (identity, plan)
     return plan
+
+
+def renew_plan(path: Path) -> None:
+    """Write `workflow.json` anew as it is: a new file has every process look again at all that is done of it."""
+    files.replace(path, files.read_bytes(path, LARGE))
 
 
 def encode_plan(plan: Plan) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tapfs.bus import files
 from tapfs.bus.layout import OperationLayout
-from tapfs.bus.plan import Group, Part, Plan, Sequence, Step
+from tapfs.bus.plan import Group, Part, Plan, Sequence, Step, leaves
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,20 @@ class Progress:
         given_up = tuple(sorted(self._root.given_up()))
         return Standing(self._root.done(), given_up, tuple(self._root.open()), self._root.is_over)
 
+    def may_stop_before(self, step: Step) -> bool:
+        """Say whether the workflow may stop before a step: there is a tap, or what it would go with has not begun.
+
+        Between two taps all goes on. In a group that is the member behind the last tap and those up to the next one,
+        of which none begins before that first one.
+        """
+        for home, number in reversed(self.plan.way_to(step)):
+            if number % self.plan.nth:
+                leader = home.members[number - number % self.plan.nth] if isinstance(home, Group) else None
+                return leader is not None and not self._seen.has_begun(leader)
+            if number:
+                return True
+        return True
+
     def is_open(self, step: Step) -> bool:
         """Say whether everything before a step is done, and the step is not; call `look` before."""
         node: _Node | None = self._root
@@ -90,6 +104,11 @@ class _Seen:
 
     def is_given_up(self, member: Part) -> bool:
         return files.exists(self._layout.given_up(member))
+
+    def has_begun(self, member: Part) -> bool:
+        first = next(leaves(member))
+        names = (self._layout.commit(first), self._layout.claim(first.path), self._layout.given_up(member))
+        return any(files.exists(name) for name in names)
 
     def is_there(self, group: Group, member: Part) -> bool | None:
         """Whether a member that a step added counts; None while that step may still be done again."""

@@ -148,7 +148,7 @@ def _act(operation: OperationFolder, run: Run, before: Run, can_publish: bool) -
     run = _stopping(_timed(decision, operation.now()), decision.state, facts)
     _carry_out(operation, decision, before, run, result)
     acted = _Acted(decision.state, run, plan, standing, decision.put_out, _troubles(facts, decision))
-    gates = tuple(step for step in standing.open if is_gate(step))
+    gates = tuple(step for step in standing.open if is_gate(step))[: plan.concurrency]
     if not gates or run.outcome is not None or request.want is not Want.RUN or run.is_failing:
         return acted
     seen = see_to_gates(operation, plan, gates, run.epoch, may_open=True)
@@ -187,7 +187,7 @@ def _facts(operation: OperationFolder, plan: Plan, run: Run, request: Request) -
     # Of a group with more out than may be under way now: its limit was lowered.
     others = (plan.step(out.path) for out in outs if out.path not in known and plan.has(out.path))
     frontier += [step for step in others if progress.is_open(step)]
-    untapped = frozenset(step.path for step in frontier if not plan.has_tap_before(step))
+    untapped = frozenset(step.path for step in frontier if not progress.may_stop_before(step))
     has_gate = any(is_gate(step) for step in standing.open)
     facts = Facts(
         run, request, tuple(outs), tuple(frontier), untapped, plan.concurrency, standing.is_complete, has_gate

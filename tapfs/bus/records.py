@@ -170,6 +170,7 @@ class Claim(Record):
         interruptions: how often it was interrupted in this epoch, in a row and without progress in between.
         trouble: why nobody runs it: the broker did not take the message, or a worker could not begin or end it.
         lost_to: how the holder came to its end, as far as anybody saw: `signal 9 (SIGKILL)`, `no sign of life ...`.
+        refused_by: the workers that could not run it, for they know no such task.
         holder: who runs it, while the file is locked; who ran it, when the lock is free.
     """
 
@@ -184,6 +185,7 @@ class Claim(Record):
     interruptions: int = _of(_COUNT)
     trouble: str | None = _of(_TEXT)
     lost_to: str | None = _of(_TEXT)
+    refused_by: list[str] = _of(Field((list,), default=[]))
     holder: dict[str, Json] | None = _of(Field((dict, type(None))))
 
     @property

@@ -34,6 +34,7 @@ from tapfs.bus.gaps import put_in_by, takers
 from tapfs.bus.inspection import look_again
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import leaves
+from tapfs.bus.planfile import renew_plan
 from tapfs.bus.reconcile import settle
 from tapfs.bus.records import Failure
 from tapfs.bus.runs import read_run
@@ -216,7 +217,10 @@ def _change(operation: Operation, finding: Finding, seen: Seen | None) -> str | 
     path = Path(finding.path)
     if finding.remedy is Remedy.PUT_ASIDE:
         _take_in_what_follows(operation, path)
-        return attic.put_aside(operation.layout, path, seen)
+        put_aside_as = attic.put_aside(operation.layout, path, seen)
+        if path.is_relative_to(operation.layout.steps):
+            renew_plan(operation.layout.plan)
+        return put_aside_as
     if finding.remedy is Remedy.MAKE:
         files.make_dir(path)
     elif finding.remedy is Remedy.WRITE:

@@ -8,6 +8,7 @@ is published after the commit and outside the lock, and may be lost.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -86,8 +87,12 @@ def commit_step(
 
 def _splice(operation: OperationFolder, step: Step, then: tuple[Part, ...], members: tuple[Part, ...]) -> None:
     """Write into the plan what a step puts in, before its commit, for which that waits (see `splice`)."""
-    plan = operation.plan()
+    plan = operation.known_plan()
     if (then or members or step.path in plan.putters) and not operation.is_committed(step):
+        try:
+            plan = operation.plan()
+        except RecordInvalid as error:  # somebody is just saving it: the step's end has to wait
+            raise OSError(errno.EAGAIN, str(error), str(operation.layout.plan)) from None
         files.replace(operation.layout.plan, encode_plan(spliced(plan, step.path, then, members)))
 
 
@@ -176,7 +181,7 @@ def _put_out_again(
 
 def _goes_on(operation: OperationFolder, settled: Settled, step: Step) -> bool:
     """Whether a step that was put out again is to be run, and not held by the operation's stopping."""
-    is_stopping = settled.state is State.PAUSING and operation.plan().has_tap_before(step)
+    is_stopping = settled.state is State.PAUSING and operation.known_plan().has_tap_before(step)
     is_over = settled.run.outcome is not None or settled.run.is_failing
     return not is_over and not is_stopping and settled.state is not State.CANCELLING
 
@@ -223,7 +228,7 @@ def _why_not_ours(operation: OperationFolder, held: HeldClaim) -> str | None:
         return f"the operation is in epoch {run.epoch}, the claim of epoch {held.claim.epoch}"
     if run.outcome is not None:  # it was failed from outside, and whoever did so died before the claim was gone
         return f"the operation is {run.outcome}"
-    plan = operation.plan()
+    plan = operation.known_plan()
     if not plan.has(held.step.path):
         return "the plan has no such step any more"
     if any(files.exists(operation.layout.given_up(one)) for _, one in plan.members_around(held.step)):

@@ -23,7 +23,7 @@ def value_of(operation: OperationFolder, part: Part) -> Json:
         return operation.result_of(part)
     if isinstance(part, Sequence):
         return value_of(operation, part.parts[-1])
-    plan = operation.plan()
+    plan = operation.known_plan()
     values = []
     for member in part.members:
         if member.by is not None and not operation.is_committed(plan.step(member.by)):

@@ -104,6 +104,8 @@ def resume(operation: OperationFolder, reason: str | None = None) -> Answer:
         run = read_run(operation)
         if not lifted and run.want == Want.RUN and before not in FINAL:
             held = marker_names(operation)
+            if before is State.PAUSED and run.notice and not held:  # it says what keeps it
+                return plain_answer(operation, before, run.notice, success=False)
             return plain_answer(operation, before, f"still held by {held}" if held else f"already {before}", not held)
         if before in FINAL:
             revive(operation, run, reason)

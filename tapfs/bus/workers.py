@@ -18,7 +18,7 @@ from pathlib import Path
 from tapfs.bus import files, forks
 from tapfs.bus.clock import timestamp
 from tapfs.bus.layout import DRAIN, STOPPING, ControlLayout
-from tapfs.bus.locks import ClaimLock
+from tapfs.bus.locks import ClaimLock, is_held
 from tapfs.bus.records import WorkerCard
 from tapfs.bus.requests import text_of_marker
 from tapfs.errors import RecordInvalid
@@ -119,6 +119,15 @@ def worker_pids(control: ControlLayout, host: str) -> set[int]:
         if card.host == host:
             found.add(card.pid)
     return found
+
+
+def living_workers(control: ControlLayout) -> set[str]:
+    """The names of the workers that live and are not about to end."""
+    return {
+        card.parent.name
+        for card in control.workers.glob(f"*/{_CARD}")
+        if is_held(str(card)) and not files.exists(card.parent / STOPPING)
+    }
 
 
 def clear_dead(control: ControlLayout) -> None:

@@ -100,7 +100,7 @@ class Place:
         self._folds: list[Fold] = []
         self._reported: Progress | None = None
         # Without a tap before this step the workflow cannot be held with it undone: a stop would only restart it.
-        self._can_pause = operation.plan().has_tap_before(held.step)
+        self._can_pause = operation.known_plan().has_tap_before(held.step)
         now = time.monotonic()
         self._next_check = now
         self._next_clause = now + CLAUSE_INTERVAL_S

@@ -96,7 +96,7 @@ class _Run:
         self._bus = bus
         self._operation = operation
         self._held = held
-        self._plan: Plan = operation.plan()
+        self._plan: Plan = operation.known_plan()
         self._started_at = timestamp(operation.now())
         self._last: Json = None
 

@@ -157,9 +157,10 @@ def heed_unknown(sender: Any = None, message: Any = None, name: str = "", **_: A
     header = header_in(message)
     if header is None:
         return
-    trouble = f"worker {employment.worker_name()} knows no task '{name}'"
+    worker = employment.worker_name()
+    trouble = f"worker {worker} knows no task '{name}'"
     place = (header.step, header.epoch, header.attempt)
-    in_background(sender.app, header, lambda operation: refuse(operation, *place, "NotRegistered", trouble))
+    in_background(sender.app, header, lambda operation: refuse(operation, *place, "NotRegistered", trouble, worker))
 
 
 worker_init.connect(enter, weak=False)

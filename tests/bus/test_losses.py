@@ -23,6 +23,7 @@ from tapfs.bus.runs import read_run
 from tapfs.bus.saved import note_begun, write_checkpoint
 from tapfs.bus.states import State
 from tapfs.bus.steps import commit_step, fail_step, interrupt_step, release_step, retry_step, return_step
+from tapfs.bus.workers import WorkerFolder
 
 #: The step and attempt that a fresh operation has out.
 FIRST = ("0001", 1, 1)
@@ -606,3 +607,18 @@ def test_at_whatever_instant_others_die_the_file_that_is_there_is_whole(bench: B
             assert all(isinstance(one, dict) for one in records(operation))
             assert not any(os.path.islink(path) for path in operation.path.rglob("*"))
             assert claims.find(operation.layout, "0001") is None or files.exists(operation.layout.claim("0001"))
+
+
+def test_a_worker_of_old_code_fails_no_step_while_another_lives_that_was_not_asked(bench: Bench) -> None:
+    """A deploy leaves such a worker for a while; it answers at once, and so gets most messages."""
+    bench.control.prepare()
+    new = WorkerFolder.enter(bench.control.layout, "new@here", bench.now)
+    operation = bench.start()
+    for attempt in range(1, 12):
+        refuse(operation, "0001", 1, attempt, "NotRegistered", "worker old@here knows no task", "old@here")
+        bench.now += 60
+        operation.reconcile()
+    assert operation.state is State.QUEUED
+    new.leave()
+    refuse(operation, "0001", 1, 12, "NotRegistered", "worker old@here knows no task", "old@here")
+    assert operation.state is State.FAILED

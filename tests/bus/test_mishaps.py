@@ -9,16 +9,19 @@ import pytest
 
 from support.bench import Bench
 from support.trees import STEP, wide
-from tapfs.bus import claims, files
+from tapfs.bus import claims, files, planfile
 from tapfs.bus.begin import Dropped
 from tapfs.bus.clock import timestamp
 from tapfs.bus.fields import Json
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import CONTINUE, Step
+from tapfs.bus.reconcile import Settled
 from tapfs.bus.records import Failure
+from tapfs.bus.repair import repair
 from tapfs.bus.runs import read_run
 from tapfs.bus.states import State
-from tapfs.bus.steps import commit_step, retry_step
+from tapfs.bus.steps import commit_step, interrupt_step, release_step, retry_step, return_step
+from tapfs.bus.verify import verify_operation
 from tapfs.errors import Refused
 
 
@@ -157,3 +160,99 @@ def test_a_spoilt_request_of_a_gate_is_told_of(bench: Bench) -> None:
     operation.reconcile()
     assert "request.json.rejected-1" in str(operation.view().message)
     assert any(line["event"] == "rejected" for line in operation.journal.entries())
+
+
+@pytest.mark.parametrize("end", ["commit", "release", "retry", "interrupt", "fail"])
+def test_what_a_step_has_done_counts_also_while_somebody_is_saving_the_plan(bench: Bench, end: str) -> None:
+    operation = bench.start_tree(wide(2), STEP)
+    held = bench.claim_at(operation, "0001/0001")
+    content = operation.layout.plan.read_bytes()
+    operation.layout.plan.write_bytes(content[:50])
+    ended: object = None
+    if end == "commit":
+        ended = commit_step(operation, held, "a day of work", timestamp(bench.now))
+    elif end == "release":
+        ended = release_step(operation, held)
+    elif end == "retry":
+        ended = retry_step(operation, held, None, 1)
+    elif end == "interrupt":
+        ended = interrupt_step(operation, held, "the worker leaves")
+    else:
+        ended = bench.fail_held(operation, held)
+    assert isinstance(ended, Settled)
+    operation.layout.plan.write_bytes(content)
+    operation.reconcile()
+    if end == "commit":
+        assert operation.result_of(held.step) == "a day of work"
+    elif end == "fail":
+        failure = operation.failure()
+        assert failure is not None
+        assert failure.type == "ValueError"
+    else:
+        out = claims.find(operation.layout, "0001/0001")
+        assert out is not None
+        assert out.claim is not None
+        assert (out.claim.attempt, out.claim.crashes) == (2, 0)
+
+
+def test_a_step_that_puts_something_in_while_somebody_is_saving_the_plan_waits_with_its_end(bench: Bench) -> None:
+    operation = bench.start_tree(wide(2), STEP)
+    held = bench.claim_at(operation, "0001/0001")
+    content = operation.layout.plan.read_bytes()
+    operation.layout.plan.write_bytes(content[:50])
+    with pytest.raises(OSError, match=r"workflow\.json"):
+        commit_step(operation, held, None, timestamp(bench.now), then=(STEP,))
+    assert not held.is_released
+    assert operation.layout.plan.read_bytes() == content[:50], "the edit is somebody's"
+    return_step(operation, held, "it waits")
+    operation.layout.plan.write_bytes(content)
+    bench.now += 60
+    operation.reconcile()
+    again = bench.claim_at(operation, "0001/0001")
+    assert isinstance(commit_step(operation, again, None, timestamp(bench.now), then=(STEP,)), Settled)
+
+
+def test_a_commit_that_repair_puts_aside_is_done_again_also_where_others_have_seen_it_done(bench: Bench) -> None:
+    operation = bench.start_tree(wide(3), STEP)
+    other = bench.other(operation)
+    bench.do(operation, "0001/0001")
+    bench.do(operation, "0001/0002")
+    other.reconcile()
+    (operation.layout.steps / "0001/0001-one.json").write_text("{")
+    repair(bench.control, lambda: (1, verify_operation(operation)))
+    for _ in range(3):
+        other.reconcile()
+        bench.other(operation).reconcile()
+    assert sorted(out.path for out in claims.all_out(operation.layout)) == ["0001/0001", "0001/0003"]
+    for path in ("0001/0001", "0001/0003", "0002"):
+        bench.do(other, path)
+    assert other.state is State.SUCCEEDED
+
+
+def test_a_pause_in_a_group_lets_only_those_end_that_began_behind_the_last_tap(bench: Bench) -> None:
+    """`nth` for members: of each hundred either all go on or none."""
+    operation = bench.start_tree(wide(300), nth=100, concurrency=4)
+    bench.do(operation, "0001/0001")
+    operation.pause()
+    done = 1
+    while operation.state is State.PAUSING:
+        paths = sorted(out.path for out in claims.all_out(operation.layout))
+        for path in paths:
+            bench.do(operation, path)
+            done += 1
+    assert (operation.state, done) == (State.PAUSED, 100)
+
+
+def test_many_operations_at_once_cost_no_reading_of_their_plans_at_each_look(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 8: what is active is looked at every two seconds."""
+    operations = [bench.start_tree(wide(3)) for _ in range(60)]
+    for operation in operations:
+        operation.reconcile()
+    read: list[int] = []
+    decode = planfile.decode_plan
+    monkeypatch.setattr(planfile, "decode_plan", lambda content: (read.append(1), decode(content))[1])
+    for operation in operations:
+        operation.reconcile()
+    assert read == []

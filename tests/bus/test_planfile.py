@@ -112,7 +112,7 @@ def test_of_many_plans_only_the_last_are_remembered(tmp_path: Path) -> None:
         return str(path)
 
     first = read_plan(write(0))
-    for number in range(1, 40):
+    for number in range(1, 257):
         read_plan(write(number))
     assert read_plan(str(tmp_path / "0.json")) == first
     assert read_plan(str(tmp_path / "0.json")) is not first
