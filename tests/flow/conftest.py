@@ -10,7 +10,7 @@ from celery import Celery
 
 from support.flows import LONG_NAME, Post
 from tapfs import Bus
-from tapfs.flow import place
+from tapfs.flow import employment, place
 
 
 class App(Celery):
@@ -81,3 +81,10 @@ def noted(on_redis: Celery) -> Any:
         return len(args)
 
     return noted
+
+
+@pytest.fixture(autouse=True)
+def unemployed() -> Iterator[None]:
+    """No test leaves this process in the employ of a worker that it has played: the next one's steps would leave."""
+    yield
+    employment.begin(None)
