@@ -30,7 +30,7 @@ from tapfs.bus.layout import DRAIN, KNOWN, STOPPING
 from tapfs.bus.locks import SingleHolder
 from tapfs.bus.losses import give_away
 from tapfs.bus.operation import Operation
-from tapfs.bus.plan import CONCURRENCY, CONTINUE, Plan, Step, sequence_of
+from tapfs.bus.plan import CONCURRENCY, CONTINUE, Plan, Sequence, Step
 from tapfs.bus.planfile import decode_plan, encode_plan
 from tapfs.bus.questions import question_from
 from tapfs.bus.reconcile import WORKER_LOST
@@ -500,7 +500,7 @@ class Life:
         self.hidden: set[str] = set()
         self.control = Control(folder, publisher=lambda publication: None, actor="test")
         steps = [Step(path, name, f"test.{name}") for path, name in (("0001", "read"), ("0002", "save"))]
-        self.operation = self.control.start(NewOperation("life", Plan(sequence_of(list(steps))), {}, owner="ada"))
+        self.operation = self.control.start(NewOperation("life", Plan(Sequence(tuple(steps))), {}, owner="ada"))
         self.live()
         bench = Bench(folder)
         question = {"name": "approve", "question": "May it?", "fields": {"ok": {"type": "boolean"}}}

@@ -12,12 +12,14 @@ from tapfs.bus import files
 from tapfs.bus.again import part_at
 from tapfs.bus.control import Control, NewOperation
 from tapfs.bus.fields import Json
+from tapfs.bus.gaps import Done
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import Group, Part, Plan, Sequence, Step, leaves, parts_of
 from tapfs.bus.records import LARGE, Commit, Failure
 from tapfs.bus.rewind import given_up_in, reset_parts
 from tapfs.bus.runs import read_run
 from tapfs.bus.splice import spliced, without_parts_of
+from tapfs.bus.verbs import check_plan
 from tapfs.errors import Refused
 
 _MOST_NAMED = 5
@@ -67,6 +69,8 @@ def fork_of(source: Operation, path: str, plan: Plan | None = None) -> Fork:
         Refused: there is no such place, what comes before it is not done, or the new plan has other steps there.
         RecordInvalid: what would be copied cannot be read.
     """
+    if source.plan().is_edited:
+        check_plan(source, "fork")
     while True:
         old = source.plan()
         if read_run(source).rewind_to is not None:
@@ -150,27 +154,9 @@ def _check_kept(source: Operation, path: str, kept: list[Step], commits: dict[st
 
 def _missing_before(source: Operation, plan: Plan, part: Part) -> Step | None:
     """The first step that a part waits for and that is not done; None where all are."""
+    done = Done(plan, source.is_committed, lambda member: files.exists(source.layout.given_up(member)))
     for home, number in plan.way_to(part):
-        before = home.parts[:number] if isinstance(home, Sequence) else ()
-        for one in before:
-            if (missing := _first_missing(source, plan, one)) is not None:
+        for one in home.parts[:number] if isinstance(home, Sequence) else ():
+            if (missing := done.first_missing(one)) is not None:
                 return missing
     return None
-
-
-def _first_missing(source: Operation, plan: Plan, part: Part) -> Step | None:
-    if isinstance(part, Step):
-        return None if source.is_committed(part) else part
-    for one in parts_of(part):
-        if isinstance(part, Group) and _is_over(source, plan, one):
-            continue
-        if (missing := _first_missing(source, plan, one)) is not None:
-            return missing
-    return None
-
-
-def _is_over(source: Operation, plan: Plan, member: Part) -> bool:
-    """Whether nothing waits for a member: it was given up, or was put in by a step that is not done."""
-    if member.by is not None and not source.is_committed(plan.step(member.by)):
-        return True
-    return files.exists(source.layout.given_up(member))

@@ -241,11 +241,6 @@ def _homes(part: Part) -> Iterator[Sequence | Group]:
             yield from _homes(one)
 
 
-def sequence_of(parts: list[Part]) -> Sequence:
-    """Build the outermost sequence of parts that have their paths already."""
-    return Sequence(tuple(parts))
-
-
 def placed(part: Part, path: str, by: str | None = None) -> Part:
     """The same part at a path, and everything in it below that."""
     if isinstance(part, Step):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from celery.canvas import Signature
@@ -10,6 +9,7 @@ from celery.exceptions import Ignore
 
 from tapfs.bus.fields import Json
 from tapfs.bus.plan import Group, Part, Sequence, Step, short_name
+from tapfs.flow.entry import each_step
 
 #: Celery's own task that gives back its arguments, or one of them.
 _GATHERS = "celery.accumulate"
@@ -37,7 +37,7 @@ def heirs(parts: tuple[Part, ...], options: dict[str, Json]) -> tuple[Part, ...]
     """
     links, errbacks = options.get("link") or [], options.get("link_error") or []
     if errbacks:
-        parts = tuple(_each(part, lambda step: _telling(step, "link_error", errbacks)) for part in parts)
+        parts = tuple(each_step(part, lambda step: _telling(step, "link_error", errbacks)) for part in parts)
     if links and isinstance(parts[-1], Group):
         gathers = Step("", short_name(_GATHERS), _GATHERS, kwargs={"index": 0})
         return (*parts, _telling(gathers, "link", links))
@@ -53,14 +53,6 @@ def _last_telling(part: Part, links: list[Json]) -> Part:
 
 def _telling(step: Step, option: str, callbacks: list[Json]) -> Step:
     return replace(step, options={**step.options, option: [*(step.options.get(option) or []), *callbacks]})
-
-
-def _each(part: Part, change: Callable[[Step], Step]) -> Part:
-    if isinstance(part, Step):
-        return change(part)
-    if isinstance(part, Group):
-        return replace(part, members=tuple(_each(one, change) for one in part.members))
-    return replace(part, parts=tuple(_each(one, change) for one in part.parts))
 
 
 def then(workflow: Signature) -> Then:

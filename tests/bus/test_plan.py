@@ -16,7 +16,6 @@ from tapfs.bus.plan import (
     path_of,
     placed,
     placed_in,
-    sequence_of,
     short_name,
 )
 
@@ -53,8 +52,8 @@ def test_no_two_steps_have_the_same_path_and_paths_sort_as_the_steps_stand(plan:
 
 
 def test_each_step_takes_the_result_of_the_one_before() -> None:
-    inner = sequence_of([Step("0002", "b", "t.b"), Step("0003", "c", "t.c")])
-    plan = Plan(sequence_of([Step("0001", "a", "t.a"), inner, Step("0004", "d", "t.d")]))
+    inner = Sequence((Step("0002", "b", "t.b"), Step("0003", "c", "t.c")))
+    plan = Plan(Sequence((Step("0001", "a", "t.a"), inner, Step("0004", "d", "t.d"))))
     assert [label(plan.before(step)) for step in plan.steps] == [None, "0001", "0002", ""]
     assert plan.before(plan.steps[-1]) is inner
     assert [plan.place(step.path) for step in plan.steps] == [0, 1, 2, 3]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from support.bench import plan_of
 from support.trees import PAIR, STEP, group_of, plans, tree_of, wide
 from tapfs.bus.fields import Faulty
-from tapfs.bus.plan import CONCURRENCY, Group, Plan, Step, placed, sequence_of
+from tapfs.bus.plan import CONCURRENCY, Group, Plan, Sequence, Step, placed
 from tapfs.bus.planfile import decode_plan, encode_plan, read_plan
 from tapfs.errors import RecordInvalid
 
@@ -27,7 +27,7 @@ def test_a_plan_is_read_as_it_was_written(plan: Plan) -> None:
 
 def test_what_a_step_put_in_is_read_as_it_was_written() -> None:
     parts = (placed(STEP, "0001"), placed(group_of(STEP, PAIR), "0001.0001", "0001"), placed(PAIR, "0001.0002", "0001"))
-    plan = Plan(sequence_of(list(parts)))
+    plan = Plan(Sequence(tuple(parts)))
     assert decode_plan(encode_plan(plan)) == plan
     assert decode_plan(encode_plan(plan)).putters == {"0001"}
 
@@ -92,7 +92,7 @@ def test_a_plan_of_a_version_without_a_maximum_running_time_has_none() -> None:
 
 
 def test_a_name_that_is_not_utf_8_survives_the_plan() -> None:
-    plan = Plan(sequence_of([Step("0001", "a", "t.a", args=["caf\udce9.csv"])]))
+    plan = Plan(Sequence((Step("0001", "a", "t.a", args=["caf\udce9.csv"]),)))
     assert decode_plan(encode_plan(plan)) == plan
 
 

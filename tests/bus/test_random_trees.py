@@ -16,7 +16,7 @@ from tapfs.bus.plan import CONTINUE, FAIL, Group, Part, Plan, Sequence, Step, pl
 from tapfs.bus.states import State
 
 #: More by hand: `TAPFS_TREES=500 TEST_SEED=7 pytest tests/bus/test_random_trees.py`.
-TREES = int(os.environ.get("TAPFS_TREES", "30"))
+TREES = int(os.environ.get("TAPFS_TREES", "24"))
 SEED = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(10**6))
 
 

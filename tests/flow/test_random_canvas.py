@@ -20,7 +20,7 @@ from tapfs.flow.codec import from_json, to_json
 from tapfs.flow.plans import plan_for
 
 #: More by hand: `TAPFS_CANVASES=500 TEST_SEED=7 pytest tests/flow/test_random_canvas.py`.
-CANVASES = int(os.environ.get("TAPFS_CANVASES", "30"))
+CANVASES = int(os.environ.get("TAPFS_CANVASES", "24"))
 SEED = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(10**6))
 
 

@@ -30,7 +30,7 @@ from tapfs.flow.plans import plan_for
 TESTS = Path(__file__).parents[1]
 #: Seconds for one canvas; only a bug, or a shape that Celery cannot do, needs more.
 LONG_S = 30.0
-SEEDS = range(25)
+SEEDS = range(15)
 
 
 @pytest.fixture(scope="module")
