@@ -155,8 +155,9 @@ def _go_back(operation: OperationFolder, state: State, target: str, reason: str 
 
 def _published(operation: OperationFolder, settled: Settled, done: str, goes_on: str) -> Answer:
     publish(operation, settled.put_out)
-    if settled.run.rewind_to is not None:
-        return answer_of(operation, settled, changed=True, message=settled.run.notice or "it is not rewound yet")
+    if settled.run.rewind_to is not None:  # something hinders it, which is tried again at each look
+        told = answer_of(operation, settled, changed=True, message=settled.run.notice or "it is not rewound yet")
+        return replace(told, success=False)
     held = marker_names(operation)
     message = f"{done}; it goes on as soon as {held} is gone" if held else f"{done}; {goes_on}"
     return answer_of(operation, settled, changed=True, message=message)

@@ -13,6 +13,7 @@ from tapfs.bus import claims, files, planfile
 from tapfs.bus.begin import Dropped
 from tapfs.bus.clock import timestamp
 from tapfs.bus.fields import Json
+from tapfs.bus.fork import fork_of
 from tapfs.bus.operation import Operation
 from tapfs.bus.plan import CONTINUE, Step
 from tapfs.bus.reconcile import Settled
@@ -49,8 +50,10 @@ def test_a_rewind_that_cannot_put_anything_aside_holds_the_operation_and_is_done
     (operation.path / hindrance).parent.mkdir(exist_ok=True)
     (operation.path / hindrance).write_text("in the way")
     answer = operation.rewind("0001")
-    assert (answer.state, operation.state) == ("paused", State.PAUSED)
+    assert (answer.success, answer.changed, answer.state, operation.state) == (False, True, "paused", State.PAUSED)
     assert "it cannot be rewound" in answer.message
+    resumed = operation.resume()
+    assert (resumed.success, "it cannot be rewound" in resumed.message) == (False, True)
     assert "it cannot be rewound" in str(operation.view().message)
     (operation.path / hindrance).unlink()
     operation.reconcile()
@@ -256,3 +259,11 @@ def test_many_operations_at_once_cost_no_reading_of_their_plans_at_each_look(
     for operation in operations:
         operation.reconcile()
     assert read == []
+
+
+def test_a_fork_of_a_plan_that_was_edited_and_does_not_fit_is_refused(bench: Bench) -> None:
+    operation = bench.start_tree(STEP, STEP, STEP)
+    bench.do(operation, "0001")
+    edit_plan(operation, lambda parts: parts[0].update(name="other"))
+    with pytest.raises(Refused, match="step 0001-one is done, but the plan has no such step"):
+        fork_of(operation, "0002")

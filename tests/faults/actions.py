@@ -473,9 +473,12 @@ class ReleaseStep(_End):
 class _Verb(Action):
     """A person asks for something."""
 
+    #: What the verb may say of a fault in place of doing what is asked: then it is done later.
+    hindrance = ""
+
     def act(self) -> Json:
         answer = self.ask(self.own)
-        assert answer["success"], answer
+        assert answer["success"] or (self.hindrance and self.hindrance in answer["message"]), answer
         return answer["state"]
 
     def ask(self, operation: Operation) -> dict[str, Json]:
@@ -617,6 +620,7 @@ class Rewind(_Verb):
 
     title = "rewind"
     goes_back = True
+    hindrance = "it cannot be rewound"
 
     def arrange(self) -> None:
         self.operation = self.bench.start_tree(wide(2), STEP)
@@ -629,6 +633,9 @@ class Rewind(_Verb):
 
     def check_done(self, done: Json, operation: Operation) -> None:
         super().check_done(done, operation)
+        if done == State.PAUSED:  # nothing could be put aside: it said so, and is held until it is done
+            assert read_run(operation).rewind_to == "0001"
+            return
         assert (done, operation.epoch()) == (State.RUNNING, 2)
         assert not files.exists(operation.layout.steps / "0001"), "it is done again"
         assert len(list((operation.layout.attic / "epoch-1" / "steps" / "0001").iterdir())) == 2
