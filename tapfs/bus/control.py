@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tapfs.bus import files
 from tapfs.bus.clock import Clock, timestamp
+from tapfs.bus.copies import write_all
 from tapfs.bus.decide import Recovery
 from tapfs.bus.doorbell import reconcile
 from tapfs.bus.fields import Json, encode, near, parse_object
@@ -207,11 +208,11 @@ class Control:
             (layout.state, view.encode()),
         ):
             os.rename(files.write_temporary(folder, content), path)
-        for name, source in new.copies:
-            target = layout.steps / name
-            files.make_dirs(target.parent, folder)
-            # Of no run of this operation's own.
-            files.create(target, encode(parse_object(files.read_bytes(source, LARGE)) | {"epoch": 0}))
+        # Of no run of this operation's own.
+        copies = (
+            (name, encode(parse_object(files.read_bytes(source, LARGE)) | {"epoch": 0})) for name, source in new.copies
+        )
+        write_all(layout.steps, copies)
         origin = {"forked_from": new.forked_from} if new.forked_from is not None else {}
         Journal(layout.journal).append(now, "created", self.actor, State.QUEUED, to=State.QUEUED, epoch=1, **origin)
         files.sync_dir(folder)

@@ -156,7 +156,7 @@ def write_temporary(folder: str | Path, content: bytes) -> str:
     try:
         try:
             with naming(path):
-                _write_all(descriptor, content)
+                write_to(descriptor, content)
                 _sync(os.fsync, descriptor)
         finally:
             forks.close(descriptor)
@@ -167,7 +167,7 @@ def write_temporary(folder: str | Path, content: bytes) -> str:
     return path
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
+def write_to(descriptor: int, content: bytes) -> None:
     """Write all of it; on a disk that fills up `write(2)` takes a part without a word, and only then says so."""
     view = memoryview(content)
     while view:
@@ -228,7 +228,7 @@ def append_line(path: str | Path, line: bytes) -> None:
                 raise NotAFile(errno.EINVAL, "it is not a regular file", str(path))
             size = status.st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            _write_all(descriptor, (b"\n" if torn else b"") + line + b"\n")
+            write_to(descriptor, (b"\n" if torn else b"") + line + b"\n")
             _sync(os.fdatasync, descriptor)
     finally:
         os.close(descriptor)

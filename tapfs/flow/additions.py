@@ -28,7 +28,7 @@ class Additions:
 
     def put_in(self, workflow: Any) -> None:
         """Have a workflow run behind this step, in its place; raises `NotTappable` for what cannot be kept."""
-        then = heirs(detached(parts_for(workflow, self._operation.plan().on_error)), self._held.step.options)
+        then = heirs(detached(parts_for(workflow, self._operation.known_plan().on_error)), self._held.step.options)
         self._check_depth(then, f"{self._held.step.path}.{path_of(1, 0)}")
         self.then = then
 
@@ -39,7 +39,7 @@ class Additions:
             ValueError: there is none, as Celery says it.
             NotTappable: the workflow holds what cannot be kept.
         """
-        plan = self._operation.plan()
+        plan = self._operation.known_plan()
         group, _ = next(plan.members_around(self._held.step), (None, None))
         if group is None:
             raise ValueError("Current task is not member of any chord")
