@@ -139,7 +139,6 @@ def revive(operation: OperationFolder, run: Run, reason: str | None, rewind_to: 
     The want goes first: whoever dies in between has changed nothing, for a want changes nothing that has ended.
     """
     write_want(operation, Want.RUN, reason)
-    files.put_aside(operation.layout.error, operation.layout.attic_file("error.json", run.epoch))
     revived = replace(
         run,
         outcome=State.PAUSED.value,
@@ -150,6 +149,8 @@ def revive(operation: OperationFolder, run: Run, reason: str | None, rewind_to: 
         rewind_to=rewind_to,
     )
     files.replace(operation.layout.run, revived.encode())
+    # Behind it: an operation that has failed has its error, whatever dies here.
+    files.put_aside(operation.layout.error, operation.layout.attic_file("error.json", run.epoch))
     operation.note("asked", want=Want.RUN, reason=reason, epoch=run.epoch)
 
 
