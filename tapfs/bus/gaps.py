@@ -68,8 +68,7 @@ def takers(plan: Plan, step: Step) -> list[Step]:
 
 def put_in_by(plan: Plan, step: Step) -> list[Step]:
     """The steps that a step has put in."""
-    parts = (part for home in plan.homes for part in parts_of(home) if part.by == step.path)
-    return [one for part in parts for one in leaves(part)]
+    return [one for part in plan.put_in if part.by == step.path for one in leaves(part)]
 
 
 def givers(part: Part) -> Iterator[Step]:

@@ -144,9 +144,14 @@ class Plan:
         return {id(part): (home, number) for home in self.homes for number, part in enumerate(parts_of(home))}
 
     @cached_property
+    def put_in(self) -> tuple[Part, ...]:
+        """The parts that steps have put in while they ran."""
+        return tuple(part for home in self.homes for part in parts_of(home) if part.by is not None)
+
+    @cached_property
     def putters(self) -> frozenset[str]:
         """The paths of the steps that have put something in."""
-        return frozenset(part.by for home in self.homes for part in parts_of(home) if part.by is not None)
+        return frozenset(part.by for part in self.put_in if part.by is not None)
 
     @cached_property
     def _parts(self) -> dict[str, Part]:

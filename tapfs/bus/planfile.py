@@ -98,10 +98,9 @@ def _faults_of_paths(plan: Plan) -> list[str]:
     folders = {str(parent) for path in count if "/" in path for parent in PurePosixPath(path).parents}
     both = sorted(folders & count.keys())
     faults += [f"field 'workflow': {path} is a step, and a group or member too" for path in both]
-    for home in plan.homes:
-        for part in parts_of(home):
-            if part.by is not None and part.by not in count:
-                faults.append(f"field 'workflow': {part.path} was put in by {part.by}, and there is no such step")
+    for part in plan.put_in:
+        if part.by not in count:
+            faults.append(f"field 'workflow': {part.path} was put in by {part.by}, and there is no such step")
     for group in (home for home in plan.homes if isinstance(home, Group)):
         members = Counter(member.path for member in group.members)
         faults += [

@@ -81,8 +81,7 @@ def _with_put_in(plan: Plan, parts: Iterable[Part]) -> list[Part]:
     """Parts, each once, and what their steps have put in elsewhere: members of the groups around them."""
     found = list({id(part): part for part in parts}.values())
     redone = {step.path for part in found for step in leaves(part)}
-    put_in = [part for home in plan.homes for part in parts_of(home) if part.by is not None]
-    while more := [part for part in put_in if part.by in redone and not _is_in(part, redone)]:
+    while more := [part for part in plan.put_in if part.by in redone and not _is_in(part, redone)]:
         found += more
         redone.update(step.path for part in more for step in leaves(part))
     return found

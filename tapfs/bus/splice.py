@@ -35,9 +35,8 @@ def spliced(plan: Plan, path: str, then: tuple[Part, ...] = (), members: tuple[P
 
 def without_parts_of(plan: Plan, paths: Iterable[str]) -> Plan:
     """The plan without what these steps have put in, and what that has put in, and so on."""
-    put_in = [part for home in plan.homes for part in parts_of(home) if part.by is not None]
     gone, out_of_it = set(paths), dict[int, Part]()
-    while found := [part for part in put_in if part.by in gone and id(part) not in out_of_it]:
+    while found := [part for part in plan.put_in if part.by in gone and id(part) not in out_of_it]:
         out_of_it |= {id(part): part for part in found}
         gone.update(step.path for part in found for step in leaves(part))
     if not out_of_it:
@@ -66,7 +65,7 @@ def _numbers_behind(plan: Plan, path: str) -> tuple[str, int]:
     """
     folder, slash, last = path.rpartition("/")
     stem = folder + slash + last.partition(".")[0]
-    used = (one.path.removeprefix(f"{stem}.") for home in plan.homes for one in parts_of(home) if one.by is not None)
+    used = (one.path.removeprefix(f"{stem}.") for one in plan.put_in)
     numbers = (int(number) for number in used if number.isdecimal())
     return stem, max(numbers, default=0) + 1
 
